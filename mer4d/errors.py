@@ -1,0 +1,59 @@
+"""Named errors for what users bring: data, settings, environments.
+
+Every error is one sentence with the same four parts, so that a person knows what to do and a
+program can lay the parts out in a table.
+"""
+
+
+class MER4DError(Exception):
+    """A problem with the user's data or settings.
+
+    Args:
+        where: The clip, file or setting that is at fault.
+        expected: What mer4d needs there.
+        found: What is there instead.
+        remedy: What the user can do about it.
+
+    Example:
+        >>> print(AnnotationError("clip 'S1_01' in sheet.csv", "Apex within 10..30", "31", "correct it"))
+        clip 'S1_01' in sheet.csv: expected Apex within 10..30, found 31; correct it.
+    """
+
+    def __init__(self, where: object, expected: str, found: object, remedy: str) -> None:
+        super().__init__(where, expected, found, remedy)
+        self.where, self.expected, self.found, self.remedy = str(where), expected, str(found), remedy
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, found {self.found}; {self.remedy}."
+
+
+class AnnotationError(MER4DError):
+    """The annotation sheet is missing, incomplete or contradicts itself."""
+
+
+class FrameError(MER4DError):
+    """Frames are missing, or an image, mesh or texture cannot be read."""
+
+
+class FaceError(MER4DError):
+    """No face was found where one should be."""
+
+
+class SettingError(MER4DError):
+    """A setting is impossible, or does not fit the data it is used with."""
+
+
+class FoldError(MER4DError):
+    """The corpus cannot be split as the protocol demands, or a split would leak the held-out subject."""
+
+
+class CacheError(MER4DError):
+    """A cache entry is missing, damaged or cannot be written."""
+
+
+class RunError(MER4DError):
+    """A run directory does not fit what is being run, or a fold did not do what it should."""
+
+
+class InstallationError(MER4DError):
+    """A package of the environment lacks something mer4d needs."""
