@@ -5,10 +5,10 @@ stale: what changes its content changes its name. Entries appear whole or not at
 writes them, so that several processes may fill one store without locks.
 """
 
+import contextlib
 import hashlib
 import io
 import json
-import os
 import uuid
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mer4d.errors import CacheError
+from mer4d.errors import CacheError, FrameError
 
 FORMAT = 1
 """Version of the preprocessing and of the entry layout; raise it whenever either changes what an entry holds."""
@@ -71,8 +71,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CacheError(path, "a writable place with room on the disk", error, "free space or move it") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 class FlowStore:
@@ -111,7 +113,7 @@ class FlowStore:
         try:
             with np.load(self.path(key), allow_pickle=False) as stored:
                 return FlowEntry(**{field.name: stored[field.name] for field in fields(FlowEntry)})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             raise CacheError(
                 self.path(key), "a flow entry", error, "delete the file if it exists and run `mer4d prepare` again"
             ) from error
@@ -120,8 +122,8 @@ class FlowStore:
 class SourceDigests:
     """Digests of source files, remembered so that unchanged files are read only once.
 
-    A file counts as unchanged while its size and its time of modification (in nanoseconds) are, which is the rule that
-    git uses for its index.
+    A file counts as unchanged while its size and its times of modification and of change (in nanoseconds) are, much as
+    in git's index. The time of change also betrays a file that was replaced together with its time of modification.
 
     Args:
         root: Directory for the remembered digests, one small file per clip.
@@ -135,30 +137,37 @@ class SourceDigests:
 
         Args:
             name: Name of the set, usually a clip id; any text.
-            files: The files; all must exist.
+            files: The files.
 
         Returns:
             32 hexadecimal digits.
+
+        Raises:
+            FrameError: A file is missing or cannot be read.
         """
-        files = list(files)
+        files = [file.absolute() for file in files]
         memory = self.root / f"{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}.json"
         known = self._recall(memory)
         rows = {}
         for file in files:
-            status = os.stat(file)
-            row = known.get(str(file))
-            if row is None or row[:2] != [status.st_size, status.st_mtime_ns]:
-                with file.open("rb") as stream:
-                    row = [status.st_size, status.st_mtime_ns, hashlib.file_digest(stream, "blake2b").hexdigest()]
+            try:
+                status = file.stat()
+                stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+                row = known.get(str(file), [])
+                if row[:-1] != stamp:
+                    with file.open("rb") as stream:
+                        row = [*stamp, hashlib.file_digest(stream, "blake2b").hexdigest()]
+            except OSError as error:
+                raise FrameError(file, "a readable file", error, "restore it or check its permissions") from error
             rows[str(file)] = row
         if rows != known:
             write_atomically(memory, json.dumps(rows).encode())
-        content = "\n".join(f"{file.name} {rows[str(file)][2]}" for file in files)
+        content = "\n".join(f"{file.name} {rows[str(file)][-1]}" for file in files)
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
     @staticmethod
     def _recall(memory: Path) -> dict[str, list]:
         try:
-            return json.loads(memory.read_text())
-        except (OSError, ValueError):
+            return dict(json.loads(memory.read_text()))
+        except (OSError, ValueError, TypeError):
             return {}

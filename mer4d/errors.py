@@ -20,8 +20,9 @@ class MER4DError(Exception):
     """
 
     def __init__(self, where: object, expected: str, found: object, remedy: str) -> None:
-        super().__init__(where, expected, found, remedy)
-        self.where, self.expected, self.found, self.remedy = str(where), expected, str(found), remedy
+        # As text, because errors travel between processes and not everything that is found can be pickled.
+        super().__init__(str(where), expected, str(found), remedy)
+        self.where, self.expected, self.found, self.remedy = self.args
 
     def __str__(self) -> str:
         return f"{self.where}: expected {self.expected}, found {self.found}; {self.remedy}."

@@ -1,0 +1,37 @@
+# `make help` lists what there is. Every target sets up what it needs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+DATA ?= data/synthetic
+CONFIG ?= configs/synthetic.yaml
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: help setup loso prepare test lint clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed ## Create the environment with the tested versions.
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+loso: setup $(if $(filter data/synthetic,$(DATA)),data/synthetic/annotation.csv) ## Hold out every subject once: make loso [DATA=folder CONFIG=file ARGS=overrides].
+	$(BIN)/mer4d loso --config $(CONFIG) --data.root '$(DATA)' $(ARGS)
+
+prepare: setup ## Fill the cache alone: make prepare [DATA=folder CONFIG=file ARGS=overrides].
+	$(BIN)/mer4d prepare --config $(CONFIG) --data.root '$(DATA)' $(ARGS)
+
+data/synthetic/annotation.csv: | setup
+	$(BIN)/mer4d synth data/synthetic
+
+test: setup ## Run all tests.
+	$(BIN)/python -m pytest
+
+lint: setup ## Check style and formatting.
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean: ## Remove environment, corpus, cache and runs.
+	rm -rf .venv data/synthetic cache runs

@@ -1,0 +1,146 @@
+"""The command line: LightningCLI's fit, validate, test and predict, and this project's synth, prepare and loso."""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from pytorch_lightning import LightningModule, Trainer, seed_everything
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import WandbLogger
+from rich import print as show
+
+from mer4d.data import MER4DDataModule
+from mer4d.errors import MER4DError
+from mer4d.loso import LOSO, run_id, run_loso
+from mer4d.report import result_table
+from mer4d.synth import write_corpus
+from mer4d.task import MicroExpressionTask
+
+DEFAULTS = Path(__file__).with_name("defaults.yaml")
+
+COMMANDS = {
+    "prepare": "Fill the cache of flow tensors, on all cores.",
+    "loso": "Hold out every subject once and report the pooled result.",
+}
+"""Commands that take the same configuration as `fit`."""
+
+
+class MER4DCLI(LightningCLI):
+    """LightningCLI with leave-one-subject-out built in: every command takes the same configuration and overrides."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the `loso` section and the defaults, and makes one seed serve everything."""
+        parser.default_config_files = [str(DEFAULTS)]
+        parser.add_class_arguments(LOSO, "loso")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: object) -> None:
+        # Lightning offers no other place for a command that is not a method of its Trainer.
+        super()._add_subcommands(parser, **kwargs)
+        subcommands = parser._subcommands_action
+        for name, purpose in COMMANDS.items():
+            self._subcommand_parsers[name] = self.init_parser(description=purpose)
+            self._add_arguments(self._subcommand_parsers[name])
+            subcommands.add_subcommand(name, self._subcommand_parsers[name], help=purpose)
+        synth = ArgumentParser(description=write_corpus.__doc__.split("\n\n")[0])
+        synth.add_function_arguments(write_corpus, as_positional=True)
+        subcommands.add_subcommand("synth", synth, help="Write a synthetic corpus of textured mesh sequences.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
+        """Parses, and keeps Lightning quiet where it would introduce itself once per fold."""
+        super().parse_arguments(parser, args)
+        if self.config.subcommand in COMMANDS:
+            for name in ("pytorch_lightning", "lightning_fabric"):
+                logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+
+    def _set_seed(self) -> None:
+        if self.subcommand != "synth":  # which has a seed of its own
+            super()._set_seed()
+
+    def instantiate_classes(self) -> None:
+        """Instantiates trainer, module and data module, for the commands that need them."""
+        if self.subcommand != "synth":
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand in ("prepare", "loso", "synth"):
+            getattr(self, subcommand)()
+        else:
+            super()._run_subcommand(subcommand)
+
+    def synth(self) -> None:
+        """Writes the synthetic corpus."""
+        write_corpus(**self.config["synth"].as_dict())
+
+    def prepare(self) -> None:
+        """Fills the cache."""
+        self.datamodule.prepare_data()
+        show(f"{len(self.datamodule.clips)} clips ready in {self.datamodule.store.root}")
+        if apex := self.datamodule.apex_error():
+            show(f"Apex against annotation: {apex.frames:.2f} frames, {apex.milliseconds:.1f} ms (mean absolute error)")
+
+    def loso(self) -> None:
+        """Holds out every subject once."""
+        self._dump_config()
+        self.save_config_callback = None  # each fold's configuration is written by _build_fold
+        self._loso, self._loso_config = self.config_init["loso"]["loso"], self.config["loso"]
+        result = run_loso(self._loso, self.config_dump, self.datamodule, self._build_fold)
+        show(result_table(result))
+        show(f"Files: {self._loso.directory}")
+
+    def _build_fold(self, subject: str | None, directory: Path) -> tuple[Trainer, LightningModule, MER4DDataModule]:
+        """Everything a fold needs, made anew from the configuration."""
+        config = self._loso_config.clone()
+        config.data.test_subject = subject
+        config.trainer.default_root_dir = str(directory)
+        config.trainer.enable_progress_bar = config.trainer.enable_model_summary = False
+        loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
+        for logger in loggers:
+            if isinstance(logger, Namespace):
+                self._place_logger(logger, subject, directory)
+        self.config["loso"] = config
+        seed_everything(config.seed_everything, workers=True, verbose=False)
+        self.instantiate_classes()
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(self.config_dump)
+        if subject is not None:
+            text = self._parser("loso").dump(config, skip_unset=False)
+            (directory / "config.yaml").write_text(text)
+        return self.trainer, self.model, self.datamodule
+
+    def _place_logger(self, logger: Namespace, subject: str | None, directory: Path) -> None:
+        """Puts a fold's log into the fold's directory; in W&B one group per LOSO, one run per fold, one summary."""
+        settings = logger.init_args
+        settings.save_dir = str(directory)
+        if logger.class_path.rpartition(".")[2] == WandbLogger.__name__:
+            settings.group = self._loso.name
+            settings.job_type = "summary" if subject is None else "fold"
+            settings.name = f"{self._loso.name}/{subject or 'summary'}"
+            settings.id = run_id(self._loso, self.config_dump, subject)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs the command line; a problem with the user's data or settings is one sentence and exit code 1."""
+    # Every logged run would otherwise tell on its own how to sync it, and record the progress bars.
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_CONSOLE", "off")
+    for pattern in (
+        ".*does not have many workers",  # tensors lie in memory, where worker processes only cost
+        ".*exists and is not empty",  # a fold's directory holds its configuration before its checkpoint
+        ".*isinstance.treespec, LeafSpec",  # between Lightning 2.6 and torch 2.13
+    ):
+        warnings.filterwarnings("ignore", pattern)
+    try:
+        MER4DCLI(
+            MicroExpressionTask,
+            MER4DDataModule,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            args=args,
+        )
+    except MER4DError as error:
+        sys.exit(f"mer4d: {type(error).__name__}: {error}")

@@ -1,0 +1,128 @@
+"""Leave-one-subject-out folds: pure functions of subjects, labels and a seed.
+
+The held-out subject is used for nothing. Validation subjects, for early stopping and thresholds, are taken whole from
+the remaining ones by one documented rule, see `hold_out`.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mer4d.clip import EMOTIONS, Clip
+from mer4d.errors import AnnotationError, FoldError
+
+CANDIDATES = 500
+"""Combinations of validation subjects that are compared at most."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Subjects of one fold; no subject has two roles.
+
+    Args:
+        test: Held-out subject, None where nobody is held out.
+        validation: Subjects for early stopping and thresholds, sorted.
+        training: All others, sorted.
+    """
+
+    test: str | None
+    validation: tuple[str, ...]
+    training: tuple[str, ...]
+
+
+def label_matrix(clips: Sequence[Clip]) -> np.ndarray:
+    """Multi-label targets: (N, K) float32, 1 where a category applies, K in the order of `EMOTIONS`.
+
+    Raises:
+        AnnotationError: A clip has an emotion that is not among `EMOTIONS`.
+    """
+    for clip in clips:
+        if not set(clip.emotions) <= set(EMOTIONS):
+            found = " and ".join(clip.emotions)
+            raise AnnotationError(
+                f"clip '{clip.clip_id}'", f"emotions among {', '.join(EMOTIONS)}", found, "relabel it"
+            )
+    labels = [[emotion in clip.emotions for emotion in EMOTIONS] for clip in clips]
+    return np.array(labels, np.float32).reshape(-1, len(EMOTIONS))
+
+
+def leave_one_subject_out(
+    subjects: Sequence[str], labels: np.ndarray, validation_subjects: int = 2, seed: int = 0
+) -> tuple[Fold, ...]:
+    """One fold per subject, sorted by its name; arguments and errors as in `hold_out`.
+
+    Example:
+        >>> for fold in leave_one_subject_out(["a", "b", "c"], np.eye(3), validation_subjects=1):
+        ...     print(fold)
+        Fold(test='a', validation=('b',), training=('c',))
+        Fold(test='b', validation=('c',), training=('a',))
+        Fold(test='c', validation=('a',), training=('b',))
+    """
+    return tuple(hold_out(test, subjects, labels, validation_subjects, seed) for test in sorted(set(subjects)))
+
+
+def hold_out(
+    test: str | None, subjects: Sequence[str], labels: np.ndarray, validation_subjects: int = 2, seed: int = 0
+) -> Fold:
+    """The fold that holds out one subject, or none.
+
+    Every combination of validation subjects from the remaining ones is a candidate (`CANDIDATES` seeded draws where
+    there are more). The best one, each point deciding only between equals in those before it,
+
+    1. leaves the most classes in training, of those that occur among the remaining subjects,
+    2. has the most classes in validation,
+    3. has the class proportions nearest to those of the remaining subjects (sum of absolute differences),
+    4. comes first in an order drawn from the seed and the names of the remaining subjects.
+
+    So the fold depends neither on the order of the clips nor on the labels of the held-out subject.
+
+    Args:
+        test: Subject to hold out.
+        subjects: Subject of each clip, N names.
+        labels: (N, K), not 0 where a class applies.
+        validation_subjects: How many subjects validate, at least 1.
+        seed: Seed of the order.
+
+    Raises:
+        FoldError: The held-out subject is unknown, or there are too few subjects.
+    """
+    names = sorted(set(subjects))
+    if test is not None and test not in names:
+        raise FoldError("held-out subject", f"one of {', '.join(names)}", repr(test), "name one of them")
+    remaining = [name for name in names if name != test]
+    if not 1 <= validation_subjects < len(remaining):
+        needed = max(validation_subjects, 1) + 1 + (test is not None)
+        raise FoldError(
+            "folds",
+            f"at least {needed} subjects (held out {int(test is not None)}, validation 1 or more, training 1 or more)",
+            f"{len(names)} with {validation_subjects} for validation",
+            "lower `validation_subjects`, but not below 1, or add subjects",
+        )
+    owner, applies = np.asarray(subjects), np.asarray(labels) != 0
+    counts = np.array([applies[owner == name].sum(axis=0) for name in remaining])  # (S, K)
+    draws = _candidates(remaining, validation_subjects, seed)
+    validation = counts[draws].sum(axis=1)  # (candidates, K)
+    training = counts.sum(axis=0) - validation
+    distance = np.abs(_proportions(validation) - _proportions(counts.sum(axis=0))).sum(axis=1)
+    # Rounded, so that equal proportions stay equal whatever the order of summation.
+    best = np.lexsort((distance.round(9), -(validation > 0).sum(axis=1), -(training > 0).sum(axis=1)))[0]
+    chosen = {remaining[index] for index in draws[best]}
+    return Fold(test, tuple(sorted(chosen)), tuple(name for name in remaining if name not in chosen))
+
+
+def _candidates(names: list[str], size: int, seed: int) -> np.ndarray:
+    """Combinations of positions in names in seeded order: (candidates, size)."""
+    digest = hashlib.blake2b(json.dumps([seed, names]).encode(), digest_size=8).digest()
+    rng = np.random.default_rng(int.from_bytes(digest))
+    if math.comb(len(names), size) <= CANDIDATES:
+        return rng.permutation(list(itertools.combinations(range(len(names)), size)))
+    return np.array([rng.choice(len(names), size, replace=False) for _ in range(CANDIDATES)])
+
+
+def _proportions(counts: np.ndarray) -> np.ndarray:
+    return counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)

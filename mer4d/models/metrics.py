@@ -1,0 +1,345 @@
+"""Scores of multi-label predictions: pure functions first, thin torchmetrics classes over them at the end.
+
+Predictions of all folds are pooled, then every class k is scored once from its counts over the N clips:
+
+    precision = tp / (tp + fp)          recall = tp / (tp + fn)
+    f1 = 2 tp / (2 tp + fp + fn)        specificity = tn / (tn + fp)
+    balanced accuracy = (recall + specificity) / 2
+
+UF1, UAR and the mean balanced accuracy are unweighted means over classes. UAR is mean recall, which is 1 for whoever
+predicts every class for every clip: read it beside balanced accuracy, which is then 0.5.
+
+A class that never occurs in the truth is absent: its support is 0, its scores are NaN, and the means leave it out.
+Precision without a positive prediction is 0. Balanced accuracy without a negative in the truth is recall.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torchmetrics import Metric
+
+from mer4d.clip import EMOTIONS
+from mer4d.errors import SettingError
+
+
+class Counts(NamedTuple):
+    """Clips per class by truth and prediction: true and false positives, false and true negatives, each (K,) int64."""
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+    tn: Tensor
+
+
+class Scores(NamedTuple):
+    """Scores per class, each (K,) float64 in 0..1, NaN where the class is absent; `support` (K,) int64."""
+
+    f1: Tensor
+    precision: Tensor
+    recall: Tensor
+    balanced_accuracy: Tensor
+    support: Tensor
+
+    @property
+    def absent(self) -> Tensor:
+        """(K,) bool, classes that never occur in the truth."""
+        return self.support == 0
+
+
+def binary_labels(name: str, labels: Tensor) -> Tensor:
+    """Labels as booleans, once it is sure that they are labels.
+
+    Args:
+        name: What the error calls them.
+        labels: (N, K) of any type, every value 0 or 1.
+
+    Returns:
+        (N, K) bool.
+
+    Raises:
+        SettingError: Another shape, or another value.
+    """
+    if labels.ndim != 2 or not ((labels == 0) | (labels == 1)).all():
+        found = f"shape {tuple(labels.shape)} with values such as {labels.flatten()[:5].tolist()}"
+        raise SettingError(name, "0 or 1 for each of N clips and K classes", found, "decide first, label by label")
+    return labels.bool()
+
+
+def count(predicted: Tensor, target: Tensor) -> Counts:
+    """Counts clips by truth and prediction.
+
+    Args:
+        predicted: (N, K) bool or 0/1.
+        target: (N, K) bool or 0/1.
+
+    Raises:
+        SettingError: They differ in shape, or hold other values.
+    """
+    predicted, target = binary_labels("predictions", predicted), binary_labels("labels", target)
+    if predicted.shape != target.shape:
+        raise SettingError(
+            "predictions", f"shape {tuple(target.shape)} as the labels", tuple(predicted.shape), "pair them by clip_id"
+        )
+    pairs = (predicted & target, predicted & ~target, ~predicted & target, ~predicted & ~target)
+    return Counts(*(pair.sum(0) for pair in pairs))
+
+
+def scores_from_counts(counts: Counts) -> Scores:
+    """Scores per class by the formulas at the top of this module.
+
+    Raises:
+        SettingError: No clip was counted.
+    """
+    tp, fp, fn, tn = (each.cpu().double() for each in counts)
+    if not (tp + fp + fn + tn).sum():
+        raise SettingError("scores", "at least one clip and class", "none", "score after the clips are predicted")
+    nan = torch.full_like(tp, torch.nan)
+    recall = tp / (tp + fn)
+    specificity = torch.where(tn + fp > 0, tn / (tn + fp), recall)
+    absent = tp + fn == 0
+    return Scores(
+        f1=torch.where(absent, nan, 2 * tp / (2 * tp + fp + fn)),
+        precision=torch.where(absent, nan, tp / (tp + fp).clamp_min(1)),
+        recall=recall,
+        balanced_accuracy=(recall + specificity) / 2,
+        support=(tp + fn).long(),
+    )
+
+
+def multilabel_scores(predicted: Tensor, target: Tensor) -> Scores:
+    """Scores per class.
+
+    Args:
+        predicted: (N, K) bool or 0/1.
+        target: (N, K) bool or 0/1.
+
+    Raises:
+        SettingError: They differ in shape, hold other values, or hold no clip.
+
+    Example:
+        >>> predicted = torch.tensor([[1, 0, 1], [1, 0, 0], [0, 1, 0]])
+        >>> target = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 0]])
+        >>> scores = multilabel_scores(predicted, target)
+        >>> scores.f1, scores.support, scores.absent
+        (tensor([0.8000, 0.6667,    nan], dtype=torch.float64), tensor([3, 2, 0]), tensor([False, False,  True]))
+    """
+    return scores_from_counts(count(predicted, target))
+
+
+def uf1(predicted: Tensor, target: Tensor) -> float:
+    """Unweighted mean of F1 over the classes that occur in the truth; NaN if none does.
+
+    Takes and raises what `multilabel_scores` does.
+
+    Example:
+        >>> uf1(torch.tensor([[1, 0], [0, 1]]), torch.tensor([[1, 0], [1, 1]]))  # F1 of 2/3 and 1
+        0.8333333333333333
+    """
+    return multilabel_scores(predicted, target).f1.nanmean().item()
+
+
+def uar(predicted: Tensor, target: Tensor) -> float:
+    """Unweighted mean of recall over the classes that occur in the truth; NaN if none does.
+
+    Takes and raises what `multilabel_scores` does.
+
+    Example:
+        >>> uar(torch.tensor([[1, 0], [0, 1]]), torch.tensor([[1, 0], [1, 1]]))  # recall of 1/2 and 1
+        0.75
+    """
+    return multilabel_scores(predicted, target).recall.nanmean().item()
+
+
+def balanced_accuracy(predicted: Tensor, target: Tensor) -> float:
+    """Unweighted mean of balanced accuracy over the classes that occur in the truth; NaN if none does.
+
+    A class scores 0.5 if it is predicted for every clip, or for none.
+    Takes and raises what `multilabel_scores` does.
+
+    Example:
+        >>> balanced_accuracy(torch.ones(3, 2), torch.tensor([[1, 0], [0, 1], [1, 0]]))
+        0.5
+    """
+    return multilabel_scores(predicted, target).balanced_accuracy.nanmean().item()
+
+
+def constant_uf1(target: Tensor) -> float:
+    """UF1 of the best predictor that gives every clip the same labels.
+
+    It predicts every class: one that occurs n times has F1 of 2 n / (N + n) if it is predicted and 0 if not.
+
+    Args:
+        target: (N, K) bool or 0/1.
+
+    Raises:
+        SettingError: The labels hold other values, or no clip.
+
+    Example:
+        >>> constant_uf1(torch.tensor([[1, 0], [1, 1], [1, 0], [1, 0]]))  # F1 of 1 and 2/5
+        0.7
+    """
+    return uf1(torch.ones_like(target), target)
+
+
+def decide(probabilities: Tensor, thresholds: Tensor | float = 0.5, at_least_one: bool = True) -> Tensor:
+    """Turns probabilities into labels.
+
+    Args:
+        probabilities: (N, K) float in 0..1, never logits.
+        thresholds: (K,) or one for all; a class is predicted where its probability reaches its threshold.
+        at_least_one: Where no class reaches its threshold, predict the one that comes closest, because every clip
+            shows an emotion by the definition of the corpora.
+
+    Returns:
+        (N, K) bool.
+
+    Raises:
+        SettingError: A value lies outside 0..1 or is NaN.
+
+    Example:
+        >>> decide(torch.tensor([[0.8, 0.6, 0.1], [0.4, 0.2, 0.3]]))
+        tensor([[ True,  True, False],
+                [ True, False, False]])
+    """
+    thresholds = torch.as_tensor(thresholds, dtype=probabilities.dtype, device=probabilities.device)
+    for name, values in (("predictions", probabilities), ("thresholds", thresholds)):
+        if not ((values >= 0) & (values <= 1)).all():
+            found = f"{values.min().item():.3g} to {values.max().item():.3g}"
+            raise SettingError(name, "values from 0 to 1", found, "use probabilities, the sigmoid of the logits")
+    margin = probabilities - thresholds
+    labels = margin >= 0
+    if at_least_one:
+        closest = one_hot(margin.argmax(-1), margin.shape[-1]).bool()
+        labels |= closest & ~labels.any(-1, keepdim=True)
+    return labels
+
+
+def bootstrap_interval(
+    predicted: Tensor,
+    target: Tensor,
+    groups: Sequence[str],
+    statistic: Callable[[Tensor, Tensor], float] = uf1,
+    samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval over subjects, as clips of one subject resemble each other.
+
+    Each sample draws as many subjects as there are, with replacement, and takes all clips of each. A class that is
+    absent from a sample is left out of that sample's mean. The order of the clips does not matter.
+
+    Args:
+        predicted: (N, K) bool or 0/1.
+        target: (N, K) bool or 0/1.
+        groups: Subject of each of the N clips.
+        statistic: What to bound.
+        samples: Number of samples.
+        seed: Of the draws.
+        confidence: Share of the samples within the interval.
+
+    Returns:
+        Lower and upper bound.
+
+    Raises:
+        SettingError: Fewer than two subjects, or not one for each clip.
+
+    Example:
+        >>> target = torch.eye(2).repeat(6, 1)
+        >>> predicted = target.clone()
+        >>> predicted[:3] = 0
+        >>> low, high = bootstrap_interval(predicted, target, ["S1"] * 4 + ["S2"] * 4 + ["S3"] * 4)
+        >>> round(low, 3), high
+        (0.333, 1.0)
+    """
+    if len(groups) != len(target) or len(set(groups)) < 2:
+        found = f"{len(set(groups))} subjects in {len(groups)} rows for {len(target)} clips"
+        raise SettingError(
+            "subjects of the bootstrap", "one for each clip, at least two", found, "pair them by clip_id"
+        )
+    names, member_of = np.unique(np.asarray(groups), return_inverse=True)
+    clips = [torch.from_numpy(np.flatnonzero(member_of == subject)) for subject in range(len(names))]
+    draws = np.random.default_rng(seed).integers(len(names), size=(samples, len(names)))
+    values = []
+    for draw in draws:
+        rows = torch.cat([clips[subject] for subject in draw])
+        values.append(statistic(predicted[rows], target[rows]))
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+class MultiLabelScore(Metric):
+    """Counts clips over batches; the base of `MultiLabelUF1` and `MultiLabelUAR`.
+
+    Args:
+        classes: Number of classes K.
+        thresholds: As in `decide`.
+        at_least_one: As in `decide`.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+
+    def __init__(
+        self, classes: int = len(EMOTIONS), thresholds: Tensor | float = 0.5, at_least_one: bool = True
+    ) -> None:
+        super().__init__()
+        self.thresholds, self.at_least_one = thresholds, at_least_one
+        for name in Counts._fields:
+            self.add_state(name, torch.zeros(classes, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, probabilities: Tensor, target: Tensor) -> None:
+        """Counts a batch.
+
+        Args:
+            probabilities: (B, K) float in 0..1, never logits.
+            target: (B, K) bool or 0/1.
+
+        Raises:
+            SettingError: The probabilities are none, or the labels do not fit them.
+        """
+        batch = count(decide(probabilities, self.thresholds, self.at_least_one), target)
+        if batch.tp.shape != self.tp.shape:
+            raise SettingError(
+                "predictions", f"{len(self.tp)} classes", len(batch.tp), "set the number of classes of the metric"
+            )
+        for name, counted in batch._asdict().items():
+            setattr(self, name, getattr(self, name) + counted)
+
+    def scores(self) -> Scores:
+        """Scores per class over all clips seen."""
+        return scores_from_counts(Counts(self.tp, self.fp, self.fn, self.tn))
+
+
+class MultiLabelUF1(MultiLabelScore):
+    """`uf1` over batches.
+
+    Example:
+        >>> metric = MultiLabelUF1(classes=2)
+        >>> metric.update(torch.tensor([[0.9, 0.2], [0.1, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
+        >>> metric.compute()
+        tensor(0.8333)
+    """
+
+    def compute(self) -> Tensor:
+        """Mean F1, () float32."""
+        return self.scores().f1.nanmean().to(self.device, torch.float32)
+
+
+class MultiLabelUAR(MultiLabelScore):
+    """`uar` over batches.
+
+    Example:
+        >>> metric = MultiLabelUAR(classes=2)
+        >>> metric.update(torch.tensor([[0.9, 0.2], [0.1, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
+        >>> metric.compute()
+        tensor(0.7500)
+    """
+
+    def compute(self) -> Tensor:
+        """Mean recall, () float32."""
+        return self.scores().recall.nanmean().to(self.device, torch.float32)

@@ -1,0 +1,271 @@
+"""Textured meshes: reading one from disk, and looking at it from a virtual camera by ray casting."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+from PIL import Image
+
+from mer4d.errors import FrameError
+
+SUFFIXES = (".obj", ".ply")
+"""Mesh files that `read_mesh` reads."""
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A triangle mesh whose surface carries grey levels, from a texture or from its vertices.
+
+    Args:
+        vertices: (N, 3) float64, in any unit, +x the subject's left, +y up, +z out of the face.
+        triangles: (M, 3) int64, rows of `vertices`.
+        uv: (N, 2) float64 texture coordinates, v upwards from the bottom of the texture, or None.
+        texture: (H, W) float32 grey levels 0..255, or None.
+        shade: (N,) float32 grey level of each vertex where there is no texture, or None.
+    """
+
+    vertices: np.ndarray
+    triangles: np.ndarray
+    uv: np.ndarray | None = None
+    texture: np.ndarray | None = None
+    shade: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera that looks at a point, upright.
+
+    Args:
+        target: (3,) point it looks at.
+        yaw: Degrees around the vertical axis; 0 looks into the face, positive stands on the subject's left.
+        distance: From the target, in the unit of the meshes.
+        focal: Focal length in pixels.
+        resolution: Height and width of its picture in pixels.
+    """
+
+    target: np.ndarray
+    yaw: float
+    distance: float
+    focal: float
+    resolution: int
+
+    @property
+    def axes(self) -> np.ndarray:
+        """(3, 3) rows: the picture's right, the picture's down, the direction of view."""
+        sine, cosine = np.sin(np.deg2rad(self.yaw)), np.cos(np.deg2rad(self.yaw))
+        return np.array([[cosine, 0.0, -sine], [0.0, -1.0, 0.0], [-sine, 0.0, -cosine]])
+
+    @property
+    def position(self) -> np.ndarray:
+        """(3,) where the camera stands."""
+        return self.target - self.distance * self.axes[2]
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Pixel coordinates of points, x to the right and y down; the centre of the first pixel is (0, 0).
+
+        Args:
+            points: (N, 3) in the unit of the meshes.
+
+        Returns:
+            (N, 2) float64.
+
+        Example:
+            >>> camera = Camera(np.zeros(3), yaw=0, distance=10, focal=100, resolution=64)
+            >>> camera.project(np.array([[1.0, 1.0, 0.0]]))
+            array([[41.5, 21.5]])
+        """
+        right, down, forward = self.axes @ (points - self.position).T
+        return np.stack([right, down], axis=1) / forward[:, None] * self.focal + (self.resolution - 1) / 2
+
+
+def grey_levels(picture: Image.Image) -> np.ndarray:
+    """Grey levels of a picture: (H, W) uint8; colour is weighted as in ITU-R BT.601, 16 bit scaled to 8.
+
+    Raises:
+        OSError: Its file is damaged; Pillow decodes no earlier than here.
+        ValueError: It has 32 bit per pixel, of which nobody knows the range.
+    """
+    if picture.mode in ("I", "F"):
+        raise ValueError("32 bit per pixel")
+    if picture.mode.startswith("I;16"):
+        return (np.asarray(picture) >> 8).astype(np.uint8)
+    return np.asarray(picture.convert("L"))
+
+
+def read_mesh(path: Path) -> Mesh:
+    """Reads an OBJ (with MTL and texture) or PLY (with texture or colours per vertex).
+
+    Raises:
+        FrameError: The file is unreadable, is no single triangle mesh, or its surface carries no grey levels.
+    """
+    try:
+        # Without `maintain_order`, which gives a vertex on a seam of the texture one made-up coordinate for both sides.
+        parts = list(trimesh.load_scene(path, process=False).geometry.values())
+    except Exception as error:  # trimesh raises whatever its parsers raise on a damaged file
+        raise FrameError(
+            path, "a readable OBJ or PLY mesh", f"{type(error).__name__}: {error}", "export it again"
+        ) from error
+    if len(parts) != 1 or not isinstance(parts[0], trimesh.Trimesh) or len(parts[0].faces) == 0:
+        found = ", ".join(map(str, parts)) or "nothing"
+        raise FrameError(path, "one triangle mesh with one material", found, "join its parts and bake one texture")
+    (mesh,) = parts
+    if _is_cut_short(path.read_bytes(), len(mesh.faces)):
+        raise FrameError(path, "a complete mesh", "a file that ends too early", "copy or export it again")
+    vertices, triangles = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
+    uv = getattr(mesh.visual, "uv", None)
+    finite = np.isfinite(vertices).all() and (uv is None or np.isfinite(uv).all())
+    if not finite or triangles.min() < 0 or triangles.max() >= len(vertices):
+        raise FrameError(path, "finite coordinates and faces that name existing vertices", "others", "export it again")
+    if mesh.visual.kind == "vertex":
+        red, green, blue = np.asarray(mesh.visual.vertex_colors, np.float32)[:, :3].T
+        return Mesh(vertices, triangles, shade=0.299 * red + 0.587 * green + 0.114 * blue)
+    picture = getattr(getattr(mesh.visual, "material", None), "image", None)
+    # Where MTL or texture is missing, trimesh puts a plain picture of its own: one of no file, hence of no format.
+    if uv is None or picture is None or picture.format is None:
+        raise FrameError(
+            path,
+            "a texture (MTL with map_Kd, in the mesh's folder) or colours per vertex",
+            "neither that could be read",
+            "put MTL and texture beside the mesh",
+        )
+    try:
+        texture = grey_levels(picture).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise FrameError(path, "a readable texture", error, "copy its texture again") from error
+    return Mesh(vertices, triangles, uv=np.asarray(uv, np.float64), texture=texture)
+
+
+def _is_cut_short(content: bytes, triangles: int) -> bool:
+    """Whether a mesh file has lost its end, which trimesh does not notice.
+
+    A PLY states its number of faces. An OBJ counts as cut where its last line has no end and some vertices are part of
+    no face; a cut exactly between two lines stays unseen.
+    """
+    if stated := re.match(rb"ply\s.*?element face (\d+)", content, re.DOTALL):
+        return triangles < int(stated[1])
+    faces = b" ".join(re.findall(rb"(?m)^f .*", content)) if not content.endswith(b"\n") else b""
+    return bool(faces) and len(set(re.findall(rb" (\d+)", faces))) < len(re.findall(rb"(?m)^v ", content))
+
+
+def frame_cameras(mesh: Mesh, yaws: tuple[float, ...], distance: float, resolution: int) -> tuple[Camera, ...]:
+    """Cameras around a mesh that all see the whole of it, with one focal length.
+
+    Args:
+        mesh: The first mesh of a sequence; the cameras then stay where they are.
+        yaws: (V,) degrees.
+        distance: In radii of the mesh, so that the unit of the meshes does not matter.
+        resolution: Height and width in pixels.
+    """
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    target, radius = (low + high) / 2, np.linalg.norm(high - low) / 2
+    unit = [Camera(target, yaw, distance * radius, 1.0, 1) for yaw in yaws]
+    extent = max(np.abs(camera.project(mesh.vertices)).max() for camera in unit)
+    focal = 0.95 * resolution / 2 / extent
+    return tuple(Camera(target, yaw, distance * radius, focal, resolution) for yaw in yaws)
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Rays of one camera, the same for every mesh of a sequence.
+
+    Args:
+        camera: Where they start.
+        per_pixel: Along each axis of a pixel.
+        steps: (S,) offset of rows and columns from the axis of view, at unit distance, float64.
+        origins: (S * S, 3) float32.
+        directions: (S * S, 3) float32, row by row.
+    """
+
+    camera: Camera
+    per_pixel: int
+    steps: np.ndarray
+    origins: np.ndarray
+    directions: np.ndarray
+
+
+def cast_rays(camera: Camera, per_pixel: int) -> Rays:
+    """Rays through a camera's picture: `per_pixel` squared through every pixel."""
+    side = camera.resolution * per_pixel
+    steps = ((np.arange(side) + 0.5) / per_pixel - camera.resolution / 2) / camera.focal
+    right, down, forward = camera.axes
+    directions = (forward + steps[None, :, None] * right + steps[:, None, None] * down).reshape(-1, 3)
+    origins = np.broadcast_to(camera.position, directions.shape)
+    return Rays(camera, per_pixel, steps, origins.astype(np.float32), directions.astype(np.float32))
+
+
+def capture(mesh: Mesh, views: Sequence[Rays]) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of a mesh from several cameras, its texture unlit, on black.
+
+    Embree finds the triangle that a ray hits; where on the triangle is computed anew in float64, because Embree's own
+    answer is off by up to 7e-4 of the triangle, which is motion that nobody made.
+
+    Args:
+        mesh: What to look at.
+        views: Rays of V cameras of one resolution H = W.
+
+    Returns:
+        images (V, H, W) uint8 and face (V, H, W) bool, where at least half of a pixel's rays hit the mesh.
+    """
+    scene = EmbreeScene()
+    TriangleMesh(scene, np.ascontiguousarray(mesh.vertices[mesh.triangles], np.float32))
+    pictures = [_picture(mesh, scene, rays) for rays in views]
+    images, faces = zip(*pictures, strict=True)
+    return np.stack(images), np.stack(faces)
+
+
+def _picture(mesh: Mesh, scene: EmbreeScene, rays: Rays) -> tuple[np.ndarray, np.ndarray]:
+    """Image (H, W) uint8 and face (H, W) bool from one camera."""
+    triangles = scene.run(rays.origins, rays.directions, query="INTERSECT", output=True)["primID"]
+    hit = np.flatnonzero(triangles >= 0)
+    row, column = np.divmod(hit, len(rays.steps))
+    surface = _surface_at(mesh, rays.camera, triangles[hit], rays.steps[column], rays.steps[row])
+    grey = np.zeros(triangles.shape, np.float32)
+    grey[hit] = surface[0] if mesh.texture is None else _bilinear(mesh.texture, *surface)
+    height, width = rays.camera.resolution, rays.camera.resolution
+    cells = (height, rays.per_pixel, width, rays.per_pixel)
+    hits = (triangles >= 0).reshape(cells).sum(axis=(1, 3))
+    face = hits * 2 >= rays.per_pixel**2
+    # A mean over hits alone keeps the silhouette from darkening, which flow would take for an edge.
+    picture = np.rint(grey.reshape(cells).sum(axis=(1, 3)) / np.maximum(hits, 1))
+    return np.where(face, picture, 0).clip(0, 255).astype(np.uint8), face
+
+
+def _surface_at(mesh: Mesh, camera: Camera, triangle: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Texture coordinates (2, N), or shades (1, N), where rays at x, y (N,) of a picture meet their triangles (N,).
+
+    With a ray's direction d, barycentric coordinates are ratios of d . n, d . a and d . b, where the vectors n, a, b
+    belong to the triangle (Moeller and Trumbore 1997, doi 10.1080/10867651.1997.10487468, rearranged). What a triangle
+    carries is therefore a ratio too, and in the axes of the camera d is (x, y, 1): two products for each ray.
+    """
+    corners = mesh.vertices[mesh.triangles]
+    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    start = camera.position - corners[:, 0]
+    normal, first, second = np.cross(edge2, edge1), np.cross(edge2, start), np.cross(start, edge1)
+    carried = (mesh.shade[:, None] if mesh.texture is None else mesh.uv)[mesh.triangles]  # (M, 3, values)
+    numerators = [
+        carried[:, 0, k, None] * normal
+        + (carried[:, 1, k] - carried[:, 0, k])[:, None] * first
+        + (carried[:, 2, k] - carried[:, 0, k])[:, None] * second
+        for k in range(carried.shape[2])
+    ]
+    planes = np.stack([normal, *numerators], axis=1) @ camera.axes.T  # (M, 1 + values, 3) in the axes of the camera
+    planes = planes[triangle]
+    values = planes[..., 0] * x[:, None] + planes[..., 1] * y[:, None] + planes[..., 2]
+    return (values[:, 1:] / values[:, :1]).T
+
+
+def _bilinear(texture: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Texture (H, W) at coordinates (N,), repeated beyond its edges; cv2.remap would round to 1/32 texel."""
+    height, width = texture.shape
+    x, y = u * width - 0.5, (1 - v) * height - 0.5
+    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    fx, fy = (x - left).astype(np.float32), (y - top).astype(np.float32)
+    columns, rows = (left % width, (left + 1) % width), (top % height, (top + 1) % height)
+    upper = texture[rows[0], columns[0]] * (1 - fx) + texture[rows[0], columns[1]] * fx
+    lower = texture[rows[1], columns[0]] * (1 - fx) + texture[rows[1], columns[1]] * fx
+    return upper * (1 - fy) + lower * fy

@@ -1,0 +1,144 @@
+"""Folds rebuilt independently: whole subjects, the documented rule, and nothing from the held-out subject."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from mer4d.clip import Clip
+from mer4d.data.folds import hold_out, label_matrix, leave_one_subject_out
+from mer4d.errors import AnnotationError, FoldError
+
+
+def corpus(subjects=8, clips=60, classes=5, seed=0):
+    rng = np.random.default_rng(seed)
+    # Everybody has a clip; frequent classes first, rare ones last.
+    owners = np.concatenate([np.arange(subjects), rng.integers(subjects, size=clips - subjects)])
+    labels = rng.random((clips, classes)) < np.linspace(0.5, 0.05, classes)
+    return [f"S{owner}" for owner in owners], labels.astype(np.float32)
+
+
+def best_by_the_rule(test, subjects, labels, size):
+    """Every combination that no other one beats, found with sets and plain sums."""
+    remaining = sorted(set(subjects) - {test})
+
+    def counts(names):
+        return [sum(label[k] for label, name in zip(labels, subjects, strict=True) if name in names) for k in range(5)]
+
+    def score(validation):
+        train, valid, everyone = counts(set(remaining) - set(validation)), counts(validation), counts(remaining)
+        shares = [[count / max(sum(row), 1) for count in row] for row in (valid, everyone)]
+        distance = sum(abs(a - b) for a, b in zip(*shares, strict=True))
+        return sum(count == 0 for count in train), sum(count == 0 for count in valid), round(float(distance), 6)
+
+    scores = {validation: score(validation) for validation in combinations(remaining, size)}
+    return {validation for validation, found in scores.items() if found == min(scores.values())}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_folds_hold_out_every_subject_once_and_follow_the_rule(size, seed):
+    subjects, labels = corpus(seed=seed)
+    folds = leave_one_subject_out(subjects, labels, size, seed)
+    assert [fold.test for fold in folds] == sorted(set(subjects))
+    for fold in folds:
+        roles = [fold.test, *fold.validation, *fold.training]
+        assert sorted(roles) == sorted(set(subjects))  # disjoint and complete
+        assert fold.validation in best_by_the_rule(fold.test, subjects, labels, size)
+        assert list(fold.training) == sorted(fold.training)
+        assert fold == hold_out(fold.test, subjects, labels, size, seed)
+
+
+@pytest.mark.parametrize("subjects", [8, 40])  # 40: more combinations than are compared
+def test_the_order_of_clips_changes_nothing(subjects):
+    subjects, labels = corpus(subjects, clips=100)
+    order = np.random.default_rng(1).permutation(len(subjects))
+    assert leave_one_subject_out(np.array(subjects)[order], labels[order]) == leave_one_subject_out(subjects, labels)
+
+
+@pytest.mark.parametrize("subjects", [8, 40])
+def test_the_held_out_subject_changes_nothing(subjects):
+    subjects, labels = corpus(subjects, clips=100)
+    for test in sorted(set(subjects))[:8]:
+        changed = labels.copy()
+        changed[np.array(subjects) == test] = 1 - changed[np.array(subjects) == test]
+        fold = hold_out(test, subjects, labels)
+        assert hold_out(test, subjects, changed) == fold
+        more = hold_out(test, [*subjects, test], np.vstack([changed, np.ones(5)]))
+        assert more == fold
+
+
+def test_seeds_decide_between_equals_alone():
+    subjects, labels = [f"S{index}" for index in range(10)], np.ones((10, 5))
+    assert len({hold_out("S0", subjects, labels, seed=seed).validation for seed in range(20)}) > 5
+    labels[:3, 1:] = 0  # S1 and S2 are poor in classes
+    chosen = {name for seed in range(20) for name in hold_out("S0", subjects, labels, 1, seed).validation}
+    assert chosen and not chosen & {"S1", "S2"}
+
+
+def test_a_class_of_one_subject_stays_in_training():
+    subjects, labels = corpus()
+    labels[:, 4] = [name == "S3" for name in subjects]
+    for fold in leave_one_subject_out(subjects, labels):
+        assert "S3" not in fold.validation
+    assert hold_out("S3", subjects, labels).test == "S3"
+
+
+def test_a_class_of_two_subjects_is_in_training_and_validation():
+    subjects, labels = corpus(subjects=10)
+    labels[:, 4] = [name in ("S3", "S5") for name in subjects]
+    for fold in leave_one_subject_out(subjects, labels):
+        if fold.test not in ("S3", "S5"):
+            assert len({"S3", "S5"} & set(fold.validation)) == 1
+
+
+def test_many_subjects_are_split_from_a_sample_with_every_class_in_training():
+    subjects, labels = corpus(subjects=68, clips=442)
+    fold = hold_out("S0", subjects, labels, validation_subjects=6, seed=3)
+    assert len(fold.validation) == len(set(fold.validation)) == 6 and len(fold.training) == 61
+    for names in (fold.validation, fold.training):
+        assert labels[np.isin(subjects, names)].any(axis=0).all()
+
+
+def test_without_a_held_out_subject_all_train_or_validate():
+    subjects, labels = corpus()
+    fold = hold_out(None, subjects, labels)
+    assert fold.test is None and sorted(fold.validation + fold.training) == sorted(set(subjects))
+    assert hold_out(None, ["a", "b"], np.eye(2), validation_subjects=1).test is None
+
+
+def test_labels_without_any_class_still_split():
+    assert len(hold_out("a", list("abcd"), np.zeros((4, 5)), 1).training) == 2
+
+
+@pytest.mark.parametrize(
+    "subjects, test, size, message",
+    [
+        (["a"], "a", 2, r"at least 4 subjects .*found 1 with 2 for validation; lower `validation_subjects`"),
+        (["a", "b", "c"], "a", 2, "at least 4 subjects"),
+        (["a", "b"], None, 2, "at least 3 subjects"),
+        (["a", "b"], "a", 1, "at least 3 subjects"),
+        (["a", "b", "c"], "a", 0, "at least 3 subjects .*found 3 with 0 for validation; .*not below 1"),
+        ([], None, 1, "at least 2 subjects"),
+        (["b", "a"], "c", 1, "one of a, b, found 'c'"),
+    ],
+)
+def test_impossible_folds_say_what_to_do(subjects, test, size, message):
+    with pytest.raises(FoldError, match=message):
+        hold_out(test, subjects, np.ones((len(subjects), 5)), size)
+
+
+def test_one_subject_cannot_be_left_out():
+    with pytest.raises(FoldError, match="found 1 with 2 for validation"):
+        leave_one_subject_out(["S1", "S1"], np.ones((2, 5)))
+
+
+def test_labels_follow_the_order_of_the_emotions(tmp_path):
+    def clip(*emotions):
+        return Clip("S1_01", "S1", (tmp_path, tmp_path), 0, 1, emotions)
+
+    labels = label_matrix([clip("others", "positive"), clip("surprise")])
+    assert labels.dtype == np.float32 and labels.tolist() == [[1, 0, 0, 0, 1], [0, 0, 1, 0, 0]]
+    assert label_matrix([]).shape == (0, 5)
+    with pytest.raises(AnnotationError, match=r"clip 'S1_01'.*found happiness"):
+        label_matrix([clip("happiness")])

@@ -1,0 +1,89 @@
+"""Against scanned faces that other software rendered, with the exact motion; skipped where they are not at hand."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mer4d.clip import Clip
+from mer4d.data.fourdme import FourDME
+from mer4d.preprocess import TVL1, ApexDetector, FaceCrop, MeshViews, PackedViews
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+SUBJECT = "S9"
+
+pytestmark = pytest.mark.skipif(
+    not (DATA / "fourdme_like").is_dir(), reason=f"no corpus fourdme_like in {DATA}, beside the checkout"
+)
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[Clip]:
+    return [clip for clip in FourDME().read(DATA / "fourdme_like") if clip.subject == SUBJECT]
+
+
+@pytest.fixture(scope="module")
+def views(clips):
+    return {clip.clip_id: PackedViews().read(clip.sequence) for clip in clips}
+
+
+@pytest.fixture(scope="module")
+def true_apex():
+    with (DATA / "fourdme_like_truth" / "truth.csv").open(newline="") as sheet:
+        return {row["clip"]: int(row["apex_raw"]) for row in csv.DictReader(sheet)}
+
+
+def test_apex(clips, views, true_apex, capsys):
+    errors = []
+    for clip in clips:
+        found, _ = ApexDetector()(FaceCrop()(views[clip.clip_id])[0])
+        errors.append(abs(int(clip.sequence[found].stem) - true_apex[clip.clip_id]))
+    with capsys.disabled():
+        print(f"\nfourdme_like, {SUBJECT}: apex off by {np.mean(errors):.2f} frames on average, {max(errors)} at most")
+    assert len(errors) == 6 and np.mean(errors) <= 1.5
+
+
+def test_flow_from_onset_to_apex(clips, views, true_apex, capsys):
+    errors, motion = [], []
+    for clip in clips:
+        with np.load(DATA / "fourdme_like_truth" / "clips" / f"{clip.clip_id}.npz") as truth:
+            if "flow" not in truth:
+                continue
+            exact, counted = truth["flow"][0].astype(float), truth["visible"][0] & truth["face"][0]
+        images = views[clip.clip_id].images
+        apex = [frame.stem for frame in clip.sequence].index(str(true_apex[clip.clip_id]))
+        measured = np.stack([TVL1()(*pair) for pair in zip(images[0], images[apex], strict=True)])
+        errors.extend(np.linalg.norm(measured - exact, axis=-1)[counted])
+        motion.extend(np.linalg.norm(exact, axis=-1)[counted])
+    with capsys.disabled():
+        print(
+            f"\nfourdme_like, {SUBJECT}: end-point error {np.mean(errors):.3f} px of {np.mean(motion):.2f} px of motion"
+        )
+    assert np.mean(errors) < 0.25 < np.mean(motion)
+
+
+def test_views_of_the_packed_pictures(views):
+    """The left view is the first half; the subject, on a background of 30 grey levels, is found in both."""
+    for sequence in views.values():
+        assert sequence.images.shape[1:] == (2, 256, 256)
+        assert ((sequence.face.mean(axis=(2, 3)) > 0.3) & (sequence.face.mean(axis=(2, 3)) < 0.8)).all()
+        rows, columns = slice(60, 200), np.arange(256)
+        middle = [(face[rows] * columns).sum() / face[rows].sum() for face in sequence.face[0]]
+        assert middle[0] < 127 < middle[1]  # each camera sees more of the side that it stands on
+
+
+def test_meshes():
+    corpus = DATA / "fourdme_like_meshes"
+    clips = FourDME(frames="meshes/{sub_ID}/{fold_name}").read(corpus)
+    assert len(clips) == 3
+    for clip in clips:
+        views = MeshViews(supersampling=1).read([clip.frames[clip.onset], clip.frames[clip.apex]])
+        assert views.images.shape == (2, 2, 256, 256)
+        assert ((views.face.mean(axis=(2, 3)) > 0.3) & (views.face.mean(axis=(2, 3)) < 0.7)).all()
+        grey = views.images[views.face]
+        assert 40 < grey.mean() < 220 and grey.std() > 8
+        # The same head in the same place: a fraction of the silhouette changes, and a pixel of skin by little.
+        assert (views.face[0] != views.face[1]).mean() < 0.02
+        both = views.face.all(axis=0)
+        assert np.abs(views.images[1].astype(int) - views.images[0])[both].mean() < 8

@@ -1,0 +1,270 @@
+"""The flow store keeps whole entries or none, and a key follows what went into the entry and nothing else."""
+
+import errno
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mer4d import cache
+from mer4d.cache import FlowEntry, FlowStore, SourceDigests, content_key, write_atomically
+from mer4d.errors import CacheError, FrameError
+
+
+@pytest.fixture
+def entry():
+    rng = np.random.default_rng(0)
+    flow = rng.standard_normal((2, 2, 3, 8, 8)).astype(np.float32)
+    return FlowEntry(flow, np.array(3), np.arange(5, dtype=np.float32), np.array([[1, 2, 3, 4]] * 2, np.int64))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FlowStore(tmp_path / "store")
+
+
+def same(first, second):
+    arrays = zip(vars(first).values(), vars(second).values(), strict=True)
+    return all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in arrays)
+
+
+def test_round_trip(store, entry):
+    assert "key" not in store
+    store.write("key", entry)
+    assert "key" in store and same(store.read("key"), entry)
+    assert [path.name for path in store.root.iterdir()] == ["key.npz"]
+
+
+def test_the_same_entry_gives_the_same_bytes_at_any_time(store, entry, monkeypatch):
+    store.write("now", entry)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    store.write("later", entry)
+    assert store.path("now").read_bytes() == store.path("later").read_bytes()
+
+
+class Interrupted(KeyboardInterrupt):
+    pass
+
+
+@pytest.mark.parametrize("method", ["write_bytes", "replace"])
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), Interrupted()])
+def test_failure_in_the_middle_leaves_what_was_there(store, entry, monkeypatch, method, failure):
+    store.write("key", entry)
+    write = Path.write_bytes
+
+    def fail(path, *content):
+        if method == "write_bytes":
+            write(path, content[0][: len(content[0]) // 2])
+        raise failure
+
+    monkeypatch.setattr(Path, method, fail)
+    for key in ("key", "other"):
+        with pytest.raises(CacheError if isinstance(failure, OSError) else Interrupted):
+            store.write(key, replace(entry, apex=np.array(9)))
+    assert [path.name for path in store.root.iterdir()] == ["key.npz"] and same(store.read("key"), entry)
+
+
+def test_impossible_places(tmp_path, entry):
+    (tmp_path / "file").write_text("in the way")
+    for root in (tmp_path / "file", tmp_path / ("x" * 300)):
+        with pytest.raises(CacheError, match="a writable place with room on the disk"):
+            FlowStore(root).write("key", entry)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_concurrent_writers_and_readers(store, entry):
+    entries = [replace(entry, apex=np.array(number)) for number in range(4)]
+    store.write("key", entry)
+    with ThreadPoolExecutor(8) as pool:
+        writing = [pool.submit(store.write, "key", entries[number % 4]) for number in range(80)]
+        seen = [store.read("key") for _ in range(80)]
+        for job in writing:
+            job.result()
+    assert all(same(found, entries[int(found.apex)]) for found in seen)
+    assert [path.name for path in store.root.iterdir()] == ["key.npz"]
+
+
+def test_missing_entry(store):
+    with pytest.raises(CacheError, match="run `mer4d prepare` again") as info:
+        store.read("key")
+    assert str(store.path("key")) in str(info.value)
+
+
+def test_every_truncation_is_noticed(store, entry):
+    store.write("key", entry)
+    content = store.path("key").read_bytes()
+    for length in range(0, len(content), 37):
+        store.path("key").write_bytes(content[:length])
+        with pytest.raises(CacheError):
+            store.read("key")
+
+
+def test_damage_is_noticed_or_harmless(store, entry):
+    store.write("key", entry)
+    content = store.path("key").read_bytes()
+    headers = [content.index(b"PK\x03\x04"), content.index(b"PK\x01\x02")]
+    places = [start + byte for start in headers for byte in range(46)] + list(range(0, len(content), 97))
+    noticed = 0
+    for place in places:
+        for bits in (1, 255):
+            store.path("key").write_bytes(content[:place] + bytes([content[place] ^ bits]) + content[place + 1 :])
+            try:
+                assert same(store.read("key"), entry)  # a field of the archive that nobody needs
+            except CacheError:
+                noticed += 1
+    assert noticed > len(places)
+
+
+def test_foreign_files_are_refused(store, entry):
+    store.root.mkdir()
+    np.savez(store.path("incomplete"), flow=entry.flow)
+    np.savez(store.path("pickled"), **{**vars(entry), "curve": np.array([None])})
+    np.save(store.root / "plain.npy", entry.flow)
+    (store.root / "plain.npy").rename(store.path("array"))
+    store.path("folder").mkdir()
+    for key in ("incomplete", "pickled", "array", "folder"):
+        with pytest.raises(CacheError):
+            store.read(key)
+    assert "folder" not in store
+
+
+def test_key_follows_sources_parameters_and_format(monkeypatch):
+    parameters = {"size": 56, "views": {"yaw": (-35.0, 35.0)}, "apex": None}
+    key = content_key("ab", parameters)
+    assert key == content_key("ab", dict(reversed(parameters.items())))
+    assert key == content_key("ab", {**parameters, "views": {"yaw": [-35.0, 35.0]}})
+    others = {
+        content_key("ac", parameters),
+        content_key("ab", {**parameters, "size": 57}),
+        content_key("ab", {**parameters, "apex": 0}),
+        content_key("ab", {**parameters, "views": {"yaw": (-35.0, 35.1)}}),
+        content_key("ab", {**parameters, "further": 1}),
+    }
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
+    others.add(content_key("ab", parameters))
+    assert len(others) == 6 and key not in others
+    assert len(key) == 32 and set(key) <= set("0123456789abcdef")
+
+
+# Digests of source files
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "corpus" / "S1_01"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(bytes([number]) * 100)
+    return folder
+
+
+def files(folder):
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def digests(tmp_path):
+    return SourceDigests(tmp_path / "digests")
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Names of the files that were read."""
+    names, read = [], Path.open
+
+    def record(path, mode="r", *rest, **settings):
+        names.extend([path.name] if mode == "rb" else [])
+        return read(path, mode, *rest, **settings)
+
+    monkeypatch.setattr(Path, "open", record)
+    return names
+
+
+def test_unchanged_files_are_read_once(corpus, digests, opened):
+    first = digests.digest("S1_01", files(corpus))
+    assert opened == ["0.png", "1.png", "2.png"]
+    assert SourceDigests(digests.root).digest("S1_01", files(corpus)) == first
+    assert len(opened) == 3
+
+
+def test_changes_are_noticed(corpus, digests, opened):
+    seen = [digests.digest("S1_01", files(corpus))]
+    changed = corpus / "1.png"
+    stamp = changed.stat()
+    for content in (b"longer" * 100, b"x" * 600):  # another size; then another content of the same size
+        changed.write_bytes(content)
+        os.utime(changed, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + len(seen)))
+        seen.append(digests.digest("S1_01", files(corpus)))
+    assert opened[3:] == ["1.png", "1.png"]
+    (corpus / "2.png").rename(corpus / "3.png")
+    seen.append(digests.digest("S1_01", files(corpus)))
+    (corpus / "3.png").unlink()
+    seen.append(digests.digest("S1_01", files(corpus)))
+    seen.append(digests.digest("S1_01", files(corpus)[::-1]))
+    assert len(set(seen)) == 6
+
+
+def test_a_file_replaced_together_with_its_time_is_noticed(corpus, digests):
+    first = digests.digest("S1_01", files(corpus))
+    stamp = (corpus / "1.png").stat()
+    (corpus / "new").write_bytes(b"y" * 100)
+    os.utime(corpus / "new", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    (corpus / "new").replace(corpus / "1.png")
+    assert (corpus / "1.png").stat().st_mtime_ns == stamp.st_mtime_ns
+    assert digests.digest("S1_01", files(corpus)) != first
+
+
+def test_a_touched_file_keeps_its_digest(corpus, digests, opened):
+    first = digests.digest("S1_01", files(corpus))
+    os.utime(corpus / "1.png")
+    assert digests.digest("S1_01", files(corpus)) == first and opened[3:] == ["1.png"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"3", b'{"a": []}', b'"text"'])
+def test_damaged_memory_is_made_anew(corpus, digests, damage):
+    first = digests.digest("S1_01", files(corpus))
+    (memory,) = digests.root.iterdir()
+    memory.write_bytes(damage)
+    assert digests.digest("S1_01", files(corpus)) == first
+    assert memory.read_bytes() != damage
+
+
+def test_a_moved_corpus_keeps_its_digests(corpus, digests, tmp_path):
+    first = digests.digest("S1_01", files(corpus))
+    shutil.move(tmp_path / "corpus", tmp_path / "elsewhere")
+    moved = tmp_path / "elsewhere" / "S1_01"
+    assert digests.digest("S1_01", files(moved)) == first
+    assert SourceDigests(tmp_path / "fresh").digest("any name", files(moved)) == first
+
+
+def test_two_corpora_with_the_same_clip_names(corpus, digests, tmp_path, monkeypatch):
+    other = tmp_path / "other" / "S1_01"
+    shutil.copytree(corpus, other)
+    (other / "1.png").write_bytes(b"z" * 100)
+    for folder in (corpus, other):  # the same sizes and times everywhere
+        for file in files(folder):
+            os.utime(file, ns=(0, 0))
+    first, second = digests.digest("S1_01", files(corpus)), digests.digest("S1_01", files(other))
+    assert first != second
+    assert (digests.digest("S1_01", files(corpus)), digests.digest("S1_01", files(other))) == (first, second)
+    for folder, expected in ((corpus, first), (other, second)):  # also by the same relative paths
+        monkeypatch.chdir(folder)
+        assert digests.digest("S1_01", files(Path("."))) == expected
+
+
+def test_missing_source(corpus, digests):
+    with pytest.raises(FrameError, match=r"9\.png: expected a readable file"):
+        digests.digest("S1_01", [corpus / "9.png"])
+
+
+def test_write_atomically_makes_folders_and_replaces(tmp_path):
+    path = tmp_path / "a" / "b" / "file"
+    for content in (b"first", b"second"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]

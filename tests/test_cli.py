@@ -1,0 +1,129 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from mer4d.cli import main
+
+COMMANDS = ("fit", "validate", "test", "predict", "prepare", "loso", "synth")
+
+
+def test_help_lists_every_command_as_module_and_as_program():
+    program = Path(sys.executable).with_name("mer4d")
+    for command in ([sys.executable, "-m", "mer4d"], [str(program)]):
+        text = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+        assert all(f"\n    {name}" in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_explains_its_options(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert ("Number of people" if command == "synth" else "Subject to hold out") in text
+
+
+def test_fit_test_and_predict_with_the_same_configuration(quick, tmp_path):
+    checkpoint = "--trainer.callbacks=ModelCheckpoint"
+    place = [f"--trainer.callbacks.dirpath={tmp_path}", "--trainer.callbacks.filename=fold"]
+    fold = [*quick, "--data.test_subject=S2", f"--trainer.default_root_dir={tmp_path}"]
+    main(["fit", *fold, checkpoint, *place])
+    saved = tmp_path / "fold.ckpt"
+    assert saved.exists()
+    main(["validate", *fold, f"--ckpt_path={saved}"])
+    main(["test", *fold, f"--ckpt_path={saved}"])
+    assert set(pd.read_csv(tmp_path / "predictions.csv").subject) == {"S2"}
+    main(["predict", *fold, f"--ckpt_path={saved}"])
+
+
+def test_configuration_of_a_fold_repeats_the_fold(quick, tmp_path):
+    main(["loso", *quick])
+    fold = Path("runs/quick/folds/S1")
+    expected = (fold / "predictions.csv").read_bytes()
+    main(["test", f"--config={fold}/config.yaml", f"--ckpt_path={fold}/best.ckpt", "--trainer.default_root_dir=again"])
+    assert Path("again/predictions.csv").read_bytes() == expected
+
+
+def test_prepare_fills_the_cache_and_says_how_good_the_apexes_are(quick, tmp_path, capsys):
+    main(["prepare", *quick, f"--data.cache={tmp_path / 'fresh'}"])
+    assert len(list((tmp_path / "fresh").glob("*.npz"))) == 12
+    text = capsys.readouterr().out
+    assert "12 clips ready" in text and "frames" in text
+
+
+def test_print_config_shows_defaults_and_overrides(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["loso", "--model.network.width=3", "--seed_everything=7", "--print_config"])
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["network"]["init_args"]["width"] == 3
+    assert config["model"]["optimizer"]["class_path"] == "torch.optim.Adam"
+    names = [callback["class_path"].rpartition(".")[2] for callback in config["trainer"]["callbacks"]]
+    assert names == ["FocalClassWeights", "SubjectEarlyStopping", "ModelCheckpoint", "LOSOFold"]
+    assert config["trainer"]["logger"]["init_args"]["offline"] is True
+
+
+def edit_sheet(root: Path, old: str, new: str) -> None:
+    sheet = root / "sheet.csv"
+    assert old in sheet.read_text()
+    sheet.write_text(sheet.read_text().replace(old, new, 1))
+
+
+def first_frame(root: Path) -> Path:
+    return root / "gray_micro" / "S1" / "S1_1" / "8.png"
+
+
+DEFECTS = {
+    "missing column": (
+        lambda root: edit_sheet(root, "Onset", "Start"), r"AnnotationError: .*sheet.csv.*without Onset",
+    ),
+    "clip without frames": (
+        lambda root: [frame.unlink() for frame in first_frame(root).parent.iterdir()], r"FrameError: .*S1_1.*frames",
+    ),
+    "unreadable image": (
+        lambda root: first_frame(root).write_bytes(first_frame(root).read_bytes()[:200]),
+        r"FrameError: clip 'S1_1', .*8\.png: expected a readable image",
+    ),
+    "apex outside": (
+        lambda root: edit_sheet(root, "8,11,13", "8,8,8"), r"AnnotationError: clip 'S1_1' in sheet\.csv",
+    ),
+    "unknown emotion": (
+        lambda root: edit_sheet(root, "surprise", "bored"), r"AnnotationError: clip 'S1_1' in sheet\.csv.*'bored'",
+    ),
+    "black frame": (
+        lambda root: first_frame(root).write_bytes((root / "black.png").read_bytes()), r"FaceError: clip 'S1_1'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_bad_data_is_one_sentence_before_training_begins(defect, quick, packed_corpus, tmp_path, capsys):
+    root = shutil.copytree(packed_corpus, tmp_path / "bad")
+    cv2.imwrite(str(root / "black.png"), np.zeros((64, 128), np.uint8))
+    spoil, message = DEFECTS[defect]
+    spoil(root)
+    with pytest.raises(SystemExit, match=f"^mer4d: {message}") as stopped:
+        main(["loso", *quick, f"--data.root={root}", f"--data.cache={tmp_path / 'fresh'}"])
+    assert "\n" not in str(stopped.value) and not Path("runs").exists()
+    assert not list((tmp_path / "fresh").glob(".*"))
+
+
+def test_wrong_path_and_single_subject(quick, packed_corpus, tmp_path):
+    with pytest.raises(SystemExit, match=r"mer4d: FrameError: nowhere: expected the folder of a corpus"):
+        main(["loso", *quick, "--data.root=nowhere"])
+    root = shutil.copytree(packed_corpus, tmp_path / "one")
+    lines = (root / "sheet.csv").read_text().splitlines()
+    (root / "sheet.csv").write_text("\n".join(lines[:4]))
+    with pytest.raises(SystemExit, match=r"mer4d: FoldError: folds: expected at least 3 subjects"):
+        main(["loso", *quick, f"--data.root={root}"])
+    assert not Path("runs").exists()
+
+
+def test_meshes_are_not_read_as_images(quick):
+    with pytest.raises(SystemExit, match=r"FrameError: clip 'S1_1'.*8\.png: expected a frame that MeshViews reads"):
+        main(["loso", *quick, "--data.preprocess.views=mer4d.preprocess.MeshViews"])
