@@ -223,7 +223,8 @@ def _picture(mesh: Mesh, scene: EmbreeScene, rays: Rays) -> tuple[np.ndarray, np
     triangles = scene.run(rays.origins, rays.directions, query="INTERSECT", output=True)["primID"]
     hit = np.flatnonzero(triangles >= 0)
     row, column = np.divmod(hit, len(rays.steps))
-    surface = _surface_at(mesh, rays.camera, triangles[hit], rays.steps[column], rays.steps[row])
+    carried = mesh.shade[:, None] if mesh.texture is None else mesh.uv
+    surface = _surface_at(mesh, carried, rays.camera, triangles[hit], rays.steps[column], rays.steps[row])
     grey = np.zeros(triangles.shape, np.float32)
     grey[hit] = surface[0] if mesh.texture is None else _bilinear(mesh.texture, *surface)
     height, width = rays.camera.resolution, rays.camera.resolution
@@ -235,8 +236,33 @@ def _picture(mesh: Mesh, scene: EmbreeScene, rays: Rays) -> tuple[np.ndarray, np
     return np.where(face, picture, 0).clip(0, 255).astype(np.uint8), face
 
 
-def _surface_at(mesh: Mesh, camera: Camera, triangle: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Texture coordinates (2, N), or shades (1, N), where rays at x, y (N,) of a picture meet their triangles (N,).
+def exact_flow(first: Mesh, second: Mesh, camera: Camera) -> np.ndarray:
+    """True optical flow between two meshes with the same vertices and triangles, from geometry alone.
+
+    Args:
+        first: Mesh at the first time.
+        second: The same surface at the second time.
+        camera: Where both are seen from.
+
+    Returns:
+        (H, W, 2) float64, pixels, +x right, +y down; NaN where the first mesh is not seen. What the second mesh hides
+        has flow all the same.
+    """
+    scene, rays = EmbreeScene(), cast_rays(camera, per_pixel=1)
+    TriangleMesh(scene, np.ascontiguousarray(first.vertices[first.triangles], np.float32))
+    triangles = scene.run(rays.origins, rays.directions, query="INTERSECT", output=True)["primID"]
+    hit = np.flatnonzero(triangles >= 0)
+    row, column = np.divmod(hit, camera.resolution)
+    later = _surface_at(first, second.vertices, camera, triangles[hit], rays.steps[column], rays.steps[row])
+    flow = np.full((camera.resolution, camera.resolution, 2), np.nan)
+    flow[row, column] = camera.project(later.T) - np.stack([column, row], axis=1)
+    return flow
+
+
+def _surface_at(
+    mesh: Mesh, carried: np.ndarray, camera: Camera, triangle: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """What the vertices carry (vertices, K), where rays at x, y (N,) of a picture meet their triangles (N,): (K, N).
 
     With a ray's direction d, barycentric coordinates are ratios of d . n, d . a and d . b, where the vectors n, a, b
     belong to the triangle (Moeller and Trumbore 1997, doi 10.1080/10867651.1997.10487468, rearranged). What a triangle
@@ -246,15 +272,14 @@ def _surface_at(mesh: Mesh, camera: Camera, triangle: np.ndarray, x: np.ndarray,
     edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     start = camera.position - corners[:, 0]
     normal, first, second = np.cross(edge2, edge1), np.cross(edge2, start), np.cross(start, edge1)
-    carried = (mesh.shade[:, None] if mesh.texture is None else mesh.uv)[mesh.triangles]  # (M, 3, values)
+    at = carried[mesh.triangles]  # (M, 3, K)
     numerators = [
-        carried[:, 0, k, None] * normal
-        + (carried[:, 1, k] - carried[:, 0, k])[:, None] * first
-        + (carried[:, 2, k] - carried[:, 0, k])[:, None] * second
-        for k in range(carried.shape[2])
+        at[:, 0, k, None] * normal
+        + (at[:, 1, k] - at[:, 0, k])[:, None] * first
+        + (at[:, 2, k] - at[:, 0, k])[:, None] * second
+        for k in range(at.shape[2])
     ]
-    planes = np.stack([normal, *numerators], axis=1) @ camera.axes.T  # (M, 1 + values, 3) in the axes of the camera
-    planes = planes[triangle]
+    planes = (np.stack([normal, *numerators], axis=1) @ camera.axes.T)[triangle]  # (N, 1 + K, 3), axes of the camera
     values = planes[..., 0] * x[:, None] + planes[..., 1] * y[:, None] + planes[..., 2]
     return (values[:, 1:] / values[:, :1]).T
 

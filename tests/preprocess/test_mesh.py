@@ -13,7 +13,7 @@ from scipy.ndimage import map_coordinates
 
 from mer4d.errors import FrameError
 from mer4d.preprocess.flow import TVL1
-from mer4d.preprocess.mesh import Camera, Mesh, capture, cast_rays, frame_cameras, read_mesh
+from mer4d.preprocess.mesh import Camera, Mesh, capture, cast_rays, exact_flow, frame_cameras, read_mesh
 
 YAWS = (-35.0, 35.0)
 
@@ -176,7 +176,7 @@ def test_cameras_see_all_of_the_mesh_in_any_unit_and_place(head):
 CAPTURE = """
 import hashlib, sys
 from pathlib import Path
-from mer4d.preprocess.mesh import capture, cast_rays, frame_cameras, read_mesh
+from mer4d.preprocess.mesh import capture, cast_rays, exact_flow, frame_cameras, read_mesh
 mesh = read_mesh(Path(sys.argv[1]))
 images, faces = capture(mesh, [cast_rays(camera, 2) for camera in frame_cameras(mesh, (-35.0, 35.0), 5.0, 96)])
 print(hashlib.sha256(images.tobytes() + faces.tobytes()).hexdigest())
@@ -388,3 +388,17 @@ def test_damaged_ply(tmp_path, head, binary):
     write_ply(path, vertices, triangles + 1, [], np.zeros((len(vertices), 0)), binary)
     with pytest.raises(FrameError, match=r"a\.ply: "):
         read_mesh(path)
+
+
+def test_exact_flow_of_a_moving_mesh(head):
+    """A shift of the whole mesh moves what each pixel shows to where the camera projects it."""
+    first, second = (Mesh(*head(shift=shift)[:2], shade=np.zeros(24 * 24)) for shift in ((0, 0, 0), (0.3, 0.2, -0.1)))
+    (camera,) = frame_cameras(first, (-35.0,), distance=5.0, resolution=64)
+    flow = exact_flow(first, second, camera)
+    seen = np.isfinite(flow).all(axis=-1)
+    vertices = first.vertices[np.linalg.norm(first.vertices[:, :2] / (8, 10), axis=1) < 0.5]
+    moved = camera.project(vertices + np.array((0.3, 0.2, -0.1))) - camera.project(vertices)
+    column, row = np.rint(camera.project(vertices)).astype(int).T
+    assert 0.2 < seen.mean() < 0.9 and seen[row, column].all()
+    assert np.abs(flow[row, column] - moved).max() < 0.02
+    assert np.abs(exact_flow(first, first, camera)[seen]).max() < 1e-9
