@@ -87,7 +87,10 @@ class MER4DCLI(LightningCLI):
         self._dump_config()
         self.save_config_callback = None  # each fold's configuration is written by _build_fold
         self._loso, self._loso_config = self.config_init["loso"]["loso"], self.config["loso"]
-        result = run_loso(self._loso, self.config_dump, self.datamodule, self._build_fold)
+        try:
+            result = run_loso(self._loso, self.config_dump, self.datamodule, self._build_fold)
+        except SystemExit as error:  # how Lightning ends an interrupted fit
+            raise KeyboardInterrupt from error
         show(result_table(result))
         show(f"Files: {self._loso.directory}")
 
@@ -114,7 +117,8 @@ class MER4DCLI(LightningCLI):
     def _place_logger(self, logger: Namespace, subject: str | None, directory: Path) -> None:
         """Puts a fold's log into the fold's directory; in W&B one group per LOSO, one run per fold, one summary."""
         settings = logger.init_args
-        settings.save_dir = str(directory)
+        if "save_dir" in settings:
+            settings.save_dir = str(directory)
         if logger.class_path.rpartition(".")[2] == WandbLogger.__name__:
             settings.group = self._loso.name
             settings.job_type = "summary" if subject is None else "fold"
@@ -140,7 +144,12 @@ def main(args: list[str] | None = None) -> None:
             seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
+            parser_kwargs={
+                "description": "4D micro-expression recognition: from faces to a leave-one-subject-out result."
+            },
             args=args,
         )
     except MER4DError as error:
         sys.exit(f"mer4d: {type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("mer4d: interrupted; the same command goes on where it stopped")

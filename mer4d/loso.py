@@ -35,8 +35,8 @@ from mer4d.callbacks import LOSOFold
 from mer4d.clip import EMOTIONS
 from mer4d.data import MER4DDataModule, leave_one_subject_out
 from mer4d.errors import RunError, SettingError
-from mer4d.models import bootstrap_interval, constant_uf1, multilabel_scores
 from mer4d.parallel import progress_bars
+from mer4d.report import score
 
 PROTOCOL = (
     "leave-one-subject-out; early stopping on whole validation subjects taken from the training subjects; predictions "
@@ -143,8 +143,11 @@ def _match(directory: Path, config: dict[str, Any]) -> None:
     path = directory / "config.yaml"
     if path.exists():
         before, now = (_flat(each) for each in (yaml.safe_load(path.read_text()), config))
-        places = lambda key: any(key == place or key.startswith(f"{place}.") for place in PLACES)  # noqa: E731
-        changed = sorted(key for key in before | now if before.get(key) != now.get(key) and not places(key))
+        changed = sorted(
+            key
+            for key in before | now
+            if before.get(key) != now.get(key) and not any(f"{key}.".startswith(f"{place}.") for place in PLACES)
+        )
         if changed:
             raise RunError(
                 directory,
@@ -299,47 +302,6 @@ def _summarise(directory: Path, data: MER4DDataModule, build: FoldBuilder) -> No
             logger.log_table("predictions", dataframe=table)
     close_loggers(trainer)
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=2).encode())
-
-
-def score(table: pd.DataFrame) -> dict[str, Any]:
-    """Scores of pooled predictions.
-
-    Args:
-        table: One row per clip as in predictions.csv.
-
-    Returns:
-        UF1 with its 95 % interval, UAR, balanced accuracy, UF1 of the best constant predictor, and scores per class;
-        plain values, None where a class is absent.
-
-    Example:
-        >>> rows = {"subject": ["a", "b"], "clip_id": ["1", "2"]}
-        >>> rows |= {f"{emotion}_{kind}": [1, 0] for emotion in EMOTIONS for kind in ("true", "pred")}
-        >>> score(pd.DataFrame(rows))["uf1"]
-        1.0
-    """
-    predicted, target = (
-        torch.tensor(table[[f"{emotion}_{kind}" for emotion in EMOTIONS]].to_numpy(dtype=bool))
-        for kind in ("pred", "true")
-    )
-    scores = multilabel_scores(predicted, target)
-    names = ("f1", "precision", "recall", "balanced_accuracy")
-    classes = {
-        emotion: {name: None if scores.absent[k] else round(getattr(scores, name)[k].item(), 6) for name in names}
-        | {"support": scores.support[k].item()}
-        for k, emotion in enumerate(EMOTIONS)
-    }
-    low, high = bootstrap_interval(predicted, target, table.subject.tolist())
-    return {
-        "uf1": scores.f1.nanmean().item(),
-        "uf1_interval": [low, high],
-        "uar": scores.recall.nanmean().item(),
-        "balanced_accuracy": scores.balanced_accuracy.nanmean().item(),
-        "constant_uf1": constant_uf1(target),
-        "clips": len(table),
-        "subjects": table.subject.nunique(),
-        "classes": classes,
-        "absent": [emotion for emotion, row in classes.items() if row["support"] == 0],
-    }
 
 
 def run_id(settings: LOSO, config: dict[str, Any], subject: str | None) -> str:

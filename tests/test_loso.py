@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -17,8 +16,6 @@ from sklearn.metrics import f1_score, recall_score
 
 from mer4d.cli import main
 from mer4d.clip import EMOTIONS
-from mer4d.errors import RunError
-from mer4d.loso import score
 
 RUN = Path("runs/quick")
 
@@ -199,15 +196,19 @@ def test_wandb_has_one_group_with_a_run_per_fold_and_a_summary(quick):
     assert sum({"uf1", "uar", "f1/negative", "predictions/path"} <= keys for keys in scores.values()) == 1
 
 
-def test_score_names_absent_classes():
-    rows = {"subject": list("aabb"), "clip_id": list("1234")}
-    for emotion in EMOTIONS:
-        rows[f"{emotion}_true"] = [1, 0, 1, 0] if emotion != "repression" else [0] * 4
-        rows[f"{emotion}_pred"] = [1, 0, 0, 0]
-    result = score(pd.DataFrame(rows))
-    assert result["absent"] == ["repression"] and result["classes"]["repression"]["f1"] is None
-    assert result["uf1"] == pytest.approx(2 / 3) and not np.isnan(result["uar"])
+def test_another_logger_writes_into_the_folds(quick):
+    quick.remove("--trainer.logger=false")
+    main(["loso", *quick, "--trainer.logger=CSVLogger", "--trainer.logger.init_args.save_dir=elsewhere"])
+    assert len(list((RUN / "folds").glob("S*/**/metrics.csv"))) == 4 and not Path("elsewhere").exists()
 
 
-def test_run_error_is_one_sentence():
-    assert str(RunError("runs/a", "x", "y", "z")) == "runs/a: expected x, found y; z."
+def test_interrupted_by_the_user(finished):
+    command = [sys.executable, "-m", "mer4d", "loso", *finished, "--loso.name=stopped", "--trainer.max_epochs=400"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not Path("runs/stopped/folds/.S1/config.yaml").exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "Traceback" not in text and "goes on where it stopped" in text
+    assert not list(Path("runs/stopped/folds").iterdir())

@@ -1,7 +1,9 @@
+import pandas as pd
+import pytest
 from rich.console import Console
 
 from mer4d.clip import EMOTIONS
-from mer4d.report import result_table
+from mer4d.report import result_table, score
 
 METRICS = {
     "uf1": 0.5, "uf1_interval": [0.4, 0.6], "uar": 0.55, "balanced_accuracy": 0.7, "constant_uf1": 0.3, "clips": 12,
@@ -44,3 +46,13 @@ def test_control_experiment_and_apex_are_marked():
     apex = {"clips": 9, "frames": 0.4, "milliseconds": 6.7, "within_one": 0.97, "worst": 2}
     shown = text(permuted_labels=True, apex_error=apex)
     assert "LABELS PERMUTED" in shown and "0.40 frames (6.7 ms; 97% within one frame, worst 2)" in shown
+
+
+def test_score_names_absent_classes():
+    rows = {"subject": list("aabb"), "clip_id": list("1234")}
+    for emotion in EMOTIONS:
+        rows[f"{emotion}_true"] = [1, 0, 1, 0] if emotion != "repression" else [0] * 4
+        rows[f"{emotion}_pred"] = [1, 0, 0, 0]
+    result = score(pd.DataFrame(rows))
+    assert result["absent"] == ["repression"] and result["classes"]["repression"]["f1"] is None
+    assert result["uf1"] == pytest.approx(2 / 3) and result["uar"] == pytest.approx(1 / 2)

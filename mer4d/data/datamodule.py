@@ -89,7 +89,7 @@ class MER4DDataModule(LightningDataModule):
     def __init__(
         self,
         root: Path = Path("data/synthetic"),
-        corpus: FourDME = FourDME(),  # noqa: B008 (frozen)
+        corpus: FourDME = FourDME(frames="meshes/{sub_ID}/{fold_name}"),  # noqa: B008 (frozen)
         preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         cache: Path = Path("cache"),
         test_subject: str | None = None,
