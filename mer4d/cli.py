@@ -54,7 +54,7 @@ class MER4DCLI(LightningCLI):
         super().parse_arguments(parser, args)
         if self.config.subcommand in COMMANDS:
             for name in ("pytorch_lightning", "lightning_fabric"):
-                logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+                logging.getLogger(name).setLevel(logging.WARNING)
 
     def _set_seed(self) -> None:
         if self.subcommand != "synth":  # which has a seed of its own
