@@ -25,7 +25,6 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 import yaml
-from filelock import FileLock, Timeout
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import WandbLogger
 from rich.progress import Progress
@@ -35,7 +34,7 @@ from mer4d.callbacks import LOSOFold
 from mer4d.clip import EMOTIONS
 from mer4d.data import MER4DDataModule, leave_one_subject_out
 from mer4d.errors import RunError, SettingError
-from mer4d.parallel import progress_bars
+from mer4d.parallel import hold, progress_bars
 from mer4d.report import score
 
 PROTOCOL = (
@@ -110,7 +109,8 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
     data.prepare_data()
     torch.set_num_threads(settings.threads)
     directory = settings.directory
-    with _claim(directory, config):
+    with hold(directory):
+        _match(directory, config)
         pending = [fold.test for fold in folds if not _complete(directory / "folds" / fold.test, data.digest)]
         with progress_bars() as progress:
             bar = progress.add_task("Folds", total=len(folds), completed=len(folds) - len(pending))
@@ -121,21 +121,6 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
         if pending or not (directory / "metrics.json").exists():
             _summarise(directory, data, build)
         return json.loads((directory / "metrics.json").read_text())
-
-
-@contextmanager
-def _claim(directory: Path, config: dict[str, Any]) -> Iterator[None]:
-    """Holds the run directory for this process, and makes sure that it belongs to this configuration."""
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(directory / ".lock", blocking=False):
-            _match(directory, config)
-            yield
-    except Timeout as error:
-        raise RunError(
-            directory, "a run that no other process works on", "one that another process holds",
-            "wait for it, or give this run another --loso.name",
-        ) from error  # fmt: skip
 
 
 def _match(directory: Path, config: dict[str, Any]) -> None:

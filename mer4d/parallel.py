@@ -1,13 +1,17 @@
-"""Work on all cores, and the progress bars that show it."""
+"""Work on all cores, the progress bars that show it, and directories that one process keeps to itself."""
 
 import multiprocessing
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
+from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mer4d.errors import SettingError
+from mer4d.errors import RunError, SettingError
 
 
 def processes(jobs: int | None, tasks: int) -> int:
@@ -43,3 +47,19 @@ def progress_bars(disable: bool = False) -> Progress:
         TimeRemainingColumn(),
         disable=disable,
     )
+
+
+@contextmanager
+def hold(directory: Path) -> Iterator[None]:
+    """Makes a directory and keeps it to this process, also when the process is killed not for longer than it lives.
+
+    Raises:
+        RunError: Another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(directory / ".lock", blocking=False):
+            yield
+    except Timeout as error:
+        expected, found = "a folder that no other process works on", "one that another process holds"
+        raise RunError(directory, expected, found, "wait for it, or use another folder or name") from error

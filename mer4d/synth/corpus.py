@@ -15,7 +15,7 @@ import pandas as pd
 from mer4d.cache import write_atomically
 from mer4d.clip import EMOTIONS
 from mer4d.errors import CacheError, SettingError
-from mer4d.parallel import process_pool, processes, progress_bars
+from mer4d.parallel import hold, process_pool, processes, progress_bars
 from mer4d.synth.builtin import built_in_face
 from mer4d.synth.face import Face
 from mer4d.synth.model_file import read_face_model
@@ -141,24 +141,29 @@ def write_corpus(
     Raises:
         SettingError: An option is impossible, the model file is unusable, or the folder holds something else.
         CacheError: The disk refused a file; what is complete stays.
+        RunError: Another process writes the same corpus.
     """
     corpus = Corpus(subjects, clips, intensity, noise, head_motion, seed, face_model)
     processes(jobs, tasks=1)  # so that an impossible setting is told before anything is written
-    modes = len(corpus.face.identities)
+    modes = len(corpus.face.identities)  # now, so that an unusable model file is told before anything is written
     _claim(out, corpus)
-    if (out / "annotation.csv").exists():
-        return
+    if not (out / "annotation.csv").exists():
+        with hold(out / "meshes"):
+            _write(corpus, modes, out, jobs, progress)
 
-    emotions = cast(subjects, clips, corpus.rng())
+
+def _write(corpus: Corpus, modes: int, out: Path, jobs: int | None, progress: bool) -> None:
+    """Writes what is missing, the annotation sheet last; `modes` is how many the face's identities have."""
+    emotions = cast(corpus.subjects, corpus.clips, corpus.rng())
     takes = [
         Take(
             subject,
             clip,
-            "1st" if clip < clips / 2 else "2nd",
-            perform(emotions[subject][clip], intensity, head_motion, corpus.rng(subject, clip)),
+            "1st" if clip < corpus.clips / 2 else "2nd",
+            perform(emotions[subject][clip], corpus.intensity, corpus.head_motion, corpus.rng(subject, clip)),
         )
-        for subject in range(subjects)
-        for clip in range(clips)
+        for subject in range(corpus.subjects)
+        for clip in range(corpus.clips)
     ]
     missing = [take for take in takes if not (out / "meshes" / take.sub_id / take.name).exists()]
     people = {take.subject: corpus.rng(take.subject).standard_normal(modes).clip(-2, 2) for take in missing}

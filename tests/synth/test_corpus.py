@@ -10,10 +10,13 @@ import pytest
 import trimesh
 from jsonargparse import ArgumentParser
 
+from mer4d.cache import write_atomically
 from mer4d.data.fourdme import FourDME
-from mer4d.errors import CacheError, SettingError
+from mer4d.errors import CacheError, RunError, SettingError
+from mer4d.parallel import hold
 from mer4d.synth import write_corpus
 from mer4d.synth.builtin import built_in_face
+from mer4d.synth.corpus import Corpus
 from mer4d.synth.performance import Performance
 
 SMALL = {"subjects": 1, "clips": 3, "progress": False}
@@ -34,7 +37,7 @@ def copy(corpus, tmp_path):
 
 
 def digests(out):
-    files = sorted(file for file in out.rglob("*") if file.is_file())
+    files = sorted(file for file in out.rglob("*") if file.is_file() and file.name != ".lock")
     return {str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
@@ -202,3 +205,14 @@ def test_command_line_shows_every_option_with_its_help():
     assert parser.parse_args(["--out", "x", "--intensity", "[0.1, 0.3]"]).intensity == (0.1, 0.3)
     text = parser.format_help()
     assert "Number of people." in text and "Standard deviation of the image noise" in text
+
+
+def test_two_processes_do_not_write_one_corpus(tmp_path):
+    with hold(tmp_path / "corpus" / "meshes"):
+        write_atomically(
+            tmp_path / "corpus" / "corpus.json", Corpus(1, 3, (0.2, 0.4), 1.5, 0.15, 0, None).options.encode()
+        )
+        with pytest.raises(RunError, match="one that another process holds"):
+            write_corpus(tmp_path / "corpus", jobs=1, **SMALL)
+    write_corpus(tmp_path / "corpus", jobs=1, **SMALL)
+    assert (tmp_path / "corpus" / "annotation.csv").exists()
