@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from mer4d.cli import main
+from mer4d.task import MicroExpressionTask
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -17,8 +18,16 @@ def test_there_are_configurations():
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CONFIGS)))
-def test_runs_one_step(file, quick, capsys):
+def test_runs_one_step(file, quick, monkeypatch):
+    steps, training_step = [], MicroExpressionTask.training_step
+
+    def counted(self, batch, batch_idx):
+        steps.append(training_step(self, batch, batch_idx))
+        return steps[-1]
+
+    monkeypatch.setattr(MicroExpressionTask, "training_step", counted)
     main(["fit", f"--config={BASE}", f"--config={file}", *quick, "--trainer.fast_dev_run=true"])
+    assert len(steps) == 1 and steps[0].isfinite()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CONFIGS)))

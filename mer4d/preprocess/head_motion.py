@@ -9,7 +9,10 @@ robust fit follows the head and leaves the expression.
 import numpy as np
 
 ITERATIONS = 5
-"""Rounds of reweighting; more than 5 changed no fit by more than 0.001 px."""
+"""Rounds of reweighting: enough to let go of an expression; with 10 or 20, errors of the apex grew a little."""
+
+STRIDE = 2
+"""The fit looks at every second pixel of every second row: flow is smooth, and errors of the apex stay the same."""
 
 
 def remove_head_motion(flow: np.ndarray, face: np.ndarray) -> np.ndarray:
@@ -30,20 +33,22 @@ def remove_head_motion(flow: np.ndarray, face: np.ndarray) -> np.ndarray:
         >>> float(np.abs(remove_head_motion(head, np.ones((32, 32), bool))).max()) < 1e-5
         True
     """
-    if not face.any():
+    if not face[::STRIDE, ::STRIDE].any():
         return np.zeros_like(flow)
     height, width = face.shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)[face]
-    moved = flow[face].astype(np.float64)
+    basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    looked_at = np.zeros_like(face)
+    looked_at[::STRIDE, ::STRIDE] = face[::STRIDE, ::STRIDE]
+    places, moved = basis[looked_at], flow[looked_at].astype(np.float64)
     weights = np.ones(len(moved))
     for _ in range(ITERATIONS):
-        weighted = weights[:, None] * basis
+        weighted = weights[:, None] * places
         # einsum, because BLAS sums in an order that depends on its number of threads
-        normal, target = np.einsum("ni,nj->ij", weighted, basis), np.einsum("ni,nj->ij", weighted, moved)
-        rest = moved - np.einsum("ni,ij->nj", basis, np.linalg.lstsq(normal, target)[0])
-        distance = np.hypot(rest[:, 0], rest[:, 1])
+        normal, target = np.einsum("ni,nj->ij", weighted, places), np.einsum("ni,nj->ij", weighted, moved)
+        motion = np.linalg.lstsq(normal, target)[0]
+        distance = np.linalg.norm(moved - np.einsum("ni,ij->nj", places, motion), axis=1)
         weights = (1 + (distance / (1.4826 * np.median(distance) + 1e-6)) ** 2) ** -2
     still = np.zeros_like(flow)
-    still[face] = rest
+    still[face] = flow[face] - np.einsum("ni,ij->nj", basis[face], motion)
     return still
