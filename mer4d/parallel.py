@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +34,20 @@ def processes(jobs: int | None, tasks: int) -> int:
 
 
 def process_pool(processes: int) -> ProcessPoolExecutor:
-    """Processes that start fresh (OpenCV's and torch's thread pools do not survive a fork), with one OpenCV thread."""
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,))
+    """Processes that start fresh (OpenCV's and torch's thread pools do not survive a fork), with one OpenCV thread.
+
+    Ctrl-C reaches the whole process group, and a process that dies of it while it holds a queue's lock would hang the
+    others: these inherit that it is ignored, and end with the pool.
+    """
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,))
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python sets no signal handlers
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for _ in range(processes):
+                pool.submit(bool)  # a task starts a process as long as none is idle
+        finally:
+            signal.signal(signal.SIGINT, handler)
+    return pool
 
 
 def progress_bars(disable: bool = False) -> Progress:

@@ -64,7 +64,7 @@ def prepare(
             remedy = "use fewer, or see above what ended it"
             raise SettingError("data.jobs", f"memory for {jobs} processes", "one that died", remedy) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
     return keys
 
