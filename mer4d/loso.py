@@ -108,19 +108,21 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
     folds = leave_one_subject_out(subjects, data.labels, data.validation_subjects, data.seed)
     data.prepare_data()
     torch.set_num_threads(settings.threads)
-    directory = settings.directory
+    directory, result = settings.directory, settings.directory / "metrics.json"
     with hold(directory):
         _match(directory, config)
         pending = [fold.test for fold in folds if not _complete(directory / "folds" / fold.test, data.digest)]
+        if pending:  # also a run that is killed before it sums up must not leave the result of other folds
+            result.unlink(missing_ok=True)
         with progress_bars() as progress:
             bar = progress.add_task("Folds", total=len(folds), completed=len(folds) - len(pending))
             for subject in pending:
                 with _staging(directory / "folds" / subject) as staging:
                     _run_fold(subject, staging, build, progress)
                 progress.advance(bar)
-        if pending or not (directory / "metrics.json").exists():
+        if not result.exists():
             _summarise(directory, data, build)
-        return json.loads((directory / "metrics.json").read_text())
+        return json.loads(result.read_text())
 
 
 def _match(directory: Path, config: dict[str, Any]) -> None:
@@ -212,18 +214,23 @@ def _run_fold(subject: str, staging: Path, build: FoldBuilder, progress: Progres
     start = time.perf_counter()
     trainer, module, data = build(subject, staging)
     guards = [callback for callback in trainer.callbacks if isinstance(callback, LOSOFold)]
-    if not guards or trainer.checkpoint_callback is None:
+    checkpoint = trainer.checkpoint_callback
+    if not guards or checkpoint is None:
         raise RunError(
             "trainer.callbacks", "LOSOFold and ModelCheckpoint among them",
             ", ".join(type(callback).__name__ for callback in trainer.callbacks) or "none", "add them",
         )  # fmt: skip
+    if not (checkpoint.monitor or "").startswith("val/"):
+        raise RunError(
+            "ModelCheckpoint", "a score of the validation subjects (val/...)", repr(checkpoint.monitor),
+            "set its monitor to val/loss",
+        )  # fmt: skip
     guards[0].directory = staging
-    trainer.checkpoint_callback.dirpath = str(staging)
-    trainer.checkpoint_callback.filename = "best"
+    checkpoint.dirpath, checkpoint.filename = str(staging), "best"
     trainer.callbacks.append(_EpochBar(progress, subject))
     trainer.fit(module, datamodule=data)
     epochs, steps = trainer.current_epoch, trainer.global_step
-    if not steps or not trainer.checkpoint_callback.best_model_path:
+    if not steps or not checkpoint.best_model_path:
         raise RunError(
             f"fold of subject '{subject}'", "at least one epoch of training and a checkpoint of the best",
             f"{epochs} epochs", "check trainer.max_epochs and the callbacks",
@@ -235,7 +242,7 @@ def _run_fold(subject: str, staging: Path, build: FoldBuilder, progress: Progres
         "seed": data.seed,
         "validation_subjects": data.fold.validation,
         "epochs": epochs,
-        "best": {trainer.checkpoint_callback.monitor: float(trainer.checkpoint_callback.best_model_score)},
+        "best": {checkpoint.monitor: float(checkpoint.best_model_score)},
         "class_weights": dict(zip(EMOTIONS, module.loss.class_weights.tolist(), strict=True)),
         "seconds": round(time.perf_counter() - start, 2),
         "data_digest": data.digest,
@@ -254,7 +261,9 @@ def close_loggers(trainer: Trainer) -> None:
 def _summarise(directory: Path, data: MER4DDataModule, build: FoldBuilder) -> None:
     """Pools the predictions of all folds, scores them, and logs one summary run."""
     folds = sorted(path for path in (directory / "folds").iterdir() if not path.name.startswith("."))
-    table = pd.concat([pd.read_csv(fold / "predictions.csv", dtype={"subject": str, "fold": str}) for fold in folds])
+    names = dict.fromkeys(("clip_id", "subject", "fold"), str)
+    rows = [pd.read_csv(fold / "predictions.csv", dtype=names, keep_default_na=False) for fold in folds]
+    table = pd.concat(rows)
     order = {clip.clip_id: position for position, clip in enumerate(data.clips)}
     if sorted(table.clip_id) != sorted(order):
         raise RunError(

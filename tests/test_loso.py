@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -212,3 +213,32 @@ def test_interrupted_by_the_user(finished):
     text, _ = process.communicate(timeout=60)
     assert process.returncode != 0 and "Traceback" not in text and "goes on where it stopped" in text
     assert not list(Path("runs/stopped/folds").iterdir())
+
+
+def test_names_that_look_like_numbers_stay_names(quick, packed_corpus, tmp_path):
+    root = shutil.copytree(packed_corpus, tmp_path / "numbers")
+    for folder in (root / "gray_micro").glob("*/*"):
+        folder.rename(folder.with_name("00" + folder.name[1] + folder.name[3]))
+    sheet = root / "sheet.csv"
+    sheet.write_text(re.sub(r"S(\d)_(\d)", r"00\1\2", sheet.read_text()))
+    main(["loso", *quick, f"--data.root={root}"])
+    assert pd.read_csv(RUN / "predictions.csv", dtype=str).clip_id[0] == "0011"
+
+
+@pytest.mark.parametrize("monitor", ["null", "train/loss"])
+def test_the_epoch_is_chosen_on_validation_subjects_alone(quick, monitor):
+    Path("callbacks.yaml").write_text(
+        "trainer:\n  callbacks:\n    - class_path: mer4d.callbacks.LOSOFold\n"
+        "    - class_path: ModelCheckpoint\n      init_args:\n        monitor: " + monitor
+    )
+    with pytest.raises(SystemExit, match=r"ModelCheckpoint: expected a score of the validation subjects"):
+        main(["loso", "--config=callbacks.yaml", *quick])
+
+
+def test_no_old_result_survives_folds_that_are_run_again(finished):
+    shutil.rmtree(RUN / "folds" / "S3")
+    with pytest.raises(SystemExit):
+        main(["loso", *finished, "--trainer.logger=nonsense"])
+    assert (RUN / "metrics.json").exists()  # nothing was begun
+    main(["loso", *finished])
+    assert (RUN / "metrics.json").stat().st_mtime_ns > (RUN / "folds" / "S3" / "metrics.json").stat().st_mtime_ns
