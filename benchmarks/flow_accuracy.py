@@ -40,7 +40,7 @@ def compare(root: Path = Path("data/synthetic"), clips: int = 20) -> None:
     errors, seconds, motion = {name: [] for name in SETTINGS}, dict.fromkeys(SETTINGS, 0.0), []
     chosen = [corpus[index] for index in np.linspace(0, len(corpus) - 1, clips).astype(int)]
     for clip in chosen:
-        onset, apex = (read_mesh(clip.frames[position]) for position in (clip.onset, clip.apex))
+        onset, apex = (read_mesh(clip.frames[position].files[0]) for position in (clip.onset, clip.apex))
         cameras = frame_cameras(onset, (-35.0,), distance=5.0, resolution=256)
         rays = [cast_rays(camera, per_pixel=2) for camera in cameras]
         (first,), (face,) = capture(onset, rays)

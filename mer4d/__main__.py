@@ -1,11 +1,15 @@
 """Entry point of the `mer4d` command and of `python -m mer4d`."""
 
+import sys
+
 
 def main() -> None:
     """Runs the command line."""
-    # Imported here because worker processes import this module again, and start sooner without torch.
-    from mer4d.cli import main as run
-
+    try:
+        # Imported here because worker processes import this module again, and start sooner without torch.
+        from mer4d.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit("mer4d: interrupted")
     run()
 
 

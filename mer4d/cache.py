@@ -9,19 +9,28 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import uuid
 import zipfile
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mer4d.errors import CacheError, FrameError
+from mer4d.errors import CacheError, FrameError, MER4DError
+from mer4d.parallel import processes, progress_bars
 
-FORMAT = 1
+FORMAT = 2
 """Version of the preprocessing and of the entry layout; raise it whenever either changes what an entry holds."""
+
+_hash = partial(hashlib.blake2b, digest_size=16)
+
+MUCH = 500_000_000
+"""Bytes to be read that deserve a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,9 @@ class FlowEntry:
         apex: () int64, position of the apex that split the phases, counted within the clip.
         curve: (T,) float32, motion intensity from onset to offset.
         boxes: (V, 4) int64, crop of each view as x0, y0, x1, y1 in pixels of the view.
+
+    Where other software made the flow, its unit is that software's, the apex is the annotated one or -1, and curve and
+    boxes are empty: (0,) and (0, 4).
     """
 
     flow: np.ndarray
@@ -56,7 +68,7 @@ def content_key(sources: str, parameters: Mapping[str, Any]) -> str:
         False
     """
     text = json.dumps({"format": FORMAT, "sources": sources, "parameters": parameters}, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return _hash(text.encode()).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -118,6 +130,32 @@ class FlowStore:
                 self.path(key), "a flow entry", error, "delete the file if it exists and run `mer4d prepare` again"
             ) from error
 
+    def write_failure(self, key: str, origin: str, error: MER4DError) -> None:
+        """Remembers why there is no entry.
+
+        Args:
+            key: Of the entry that could not be made; whatever would mend the matter changes it.
+            origin: What the error speaks of, clip and files; the same contents elsewhere have the same key.
+            error: What was wrong.
+
+        Raises:
+            CacheError: The disk refused it.
+        """
+        said = {"origin": origin, "kind": type(error).__name__, "error": error.args}
+        write_atomically(self._failure(key), json.dumps(said).encode())
+
+    def read_failure(self, key: str, origin: str) -> MER4DError | None:
+        """The error that is remembered for this key and origin, None if there is none."""
+        kinds = {kind.__name__: kind for kind in MER4DError.__subclasses__()}
+        try:
+            said = json.loads(self._failure(key).read_text())
+            return kinds[said["kind"]](*said["error"]) if said["origin"] == origin else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def _failure(self, key: str) -> Path:
+        return self.root / f"{key}.failed.json"
+
 
 class SourceDigests:
     """Digests of source files, remembered so that unchanged files are read only once.
@@ -126,18 +164,15 @@ class SourceDigests:
     in git's index. The time of change also betrays a file that was replaced together with its time of modification.
 
     Args:
-        root: Directory for the remembered digests, one small file per clip.
+        root: Directory for the remembered digests, one file for each folder with sources.
     """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        self._folders: dict[Path, dict[str, list]] = {}
 
-    def digest(self, name: str, files: Iterable[Path]) -> str:
+    def digest(self, files: Iterable[Path]) -> str:
         """Digest over names and contents of the files, in the given order.
-
-        Args:
-            name: Name of the set, usually a clip id; any text.
-            files: The files.
 
         Returns:
             32 hexadecimal digits.
@@ -145,29 +180,100 @@ class SourceDigests:
         Raises:
             FrameError: A file is missing or cannot be read.
         """
-        files = [file.absolute() for file in files]
-        memory = self.root / f"{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}.json"
-        known = self._recall(memory)
-        rows = {}
-        for file in files:
-            try:
-                status = file.stat()
-                stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-                row = known.get(str(file), [])
-                if row[:-1] != stamp:
-                    with file.open("rb") as stream:
-                        row = [*stamp, hashlib.file_digest(stream, "blake2b").hexdigest()]
-            except OSError as error:
-                raise FrameError(file, "a readable file", error, "restore it or check its permissions") from error
-            rows[str(file)] = row
-        if rows != known:
-            write_atomically(memory, json.dumps(rows).encode())
-        content = "\n".join(f"{file.name} {rows[str(file)][-1]}" for file in files)
-        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+        files = list(files)
+        rows = zip(files, self.contents(files), strict=True)
+        content = b"\n".join(os.fsencode(file.name) + b" " + digest.encode() for file, digest in rows)
+        return _hash(content).hexdigest()
 
-    @staticmethod
-    def _recall(memory: Path) -> dict[str, list]:
+    def contents(self, files: Iterable[Path]) -> list[str]:
+        """Digest of each file's content alone, whatever its name: 32 hexadecimal digits each.
+
+        Raises:
+            FrameError: A file is missing or cannot be read.
+        """
+        files = [file.absolute() for file in files]
+        for folder, names in _by_folder(files).items():
+            self._look(folder, names)
+        return [self._folders[file.parent][file.name][-1] for file in files]
+
+    def read_ahead(self, files: Iterable[Path], jobs: int | None = None) -> None:
+        """Reads what is not remembered, on several threads and with a progress bar if it is much.
+
+        What cannot be read is left out: `digest` and `contents` will say so.
+
+        Args:
+            files: All files whose digests will be needed.
+            jobs: Threads to use; None for one per core.
+        """
+        folders = _by_folder(file.absolute() for file in files)
+        unread = {folder: self._unread(folder, names) for folder, names in folders.items()}
+        unread = {folder: size for folder, size in unread.items() if size}
+
+        def look(folder: Path) -> None:
+            with contextlib.suppress(FrameError):
+                self._look(folder, folders[folder])
+
+        with (
+            progress_bars(disable=sum(unread.values()) < MUCH) as bars,
+            ThreadPoolExecutor(processes(jobs, len(unread))) as pool,  # hashing and reading both release the GIL
+        ):
+            try:
+                done = pool.map(look, unread)
+                for _ in bars.track(done, len(unread), description="Reading files (once)"):
+                    pass
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _rows(self, folder: Path) -> dict[str, list]:
+        if folder not in self._folders:
+            self._folders[folder] = _recall(self._memory(folder))
+        return self._folders[folder]
+
+    def _memory(self, folder: Path) -> Path:
+        return self.root / f"{_hash(os.fsencode(folder)).hexdigest()}.json"
+
+    def _unread(self, folder: Path, names: Iterable[str]) -> int:
+        """Bytes of a folder's files that are not remembered as they are now."""
+        rows, size = self._rows(folder), 0
+        for name in names:
+            with contextlib.suppress(OSError):
+                stamp = _stamp(os.path.join(folder, name))
+                size += stamp[0] * (rows.get(name, [])[:-1] != stamp)
+        return size
+
+    def _look(self, folder: Path, names: Iterable[str]) -> None:
+        """Brings the rows of a folder's files up to date."""
+        rows, changed = self._rows(folder), False
         try:
-            return dict(json.loads(memory.read_text()))
-        except (OSError, ValueError, TypeError):
-            return {}
+            for name in names:
+                stamp = _stamp(os.path.join(folder, name))
+                if rows.get(name, [])[:-1] != stamp:
+                    with (folder / name).open("rb") as stream:
+                        rows[name] = [*stamp, hashlib.file_digest(stream, _hash).hexdigest()]
+                    changed = True
+        except OSError as error:
+            raise FrameError(folder / name, "a readable file", error, "restore it or check its permissions") from error
+        finally:
+            if changed:
+                write_atomically(self._memory(folder), json.dumps(rows).encode())
+
+
+def _stamp(file: str) -> list[int]:
+    status = os.stat(file)
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _by_folder(files: Iterable[Path]) -> dict[Path, dict[str, None]]:
+    """Folder to the names of its files, each once, in order."""
+    folders: dict[Path, dict[str, None]] = {}
+    for file in files:
+        folders.setdefault(file.parent, {})[file.name] = None
+    return folders
+
+
+def _recall(memory: Path) -> dict[str, list]:
+    try:
+        return {str(name): list(row) for name, row in json.loads(memory.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

@@ -1,5 +1,6 @@
-"""Callbacks of the protocol: early stopping on validation subjects, focal class weights, the held-out fold."""
+"""Callbacks of the protocol: early stopping on validation subjects, class weights, the held-out fold, predictions."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
 from mer4d.cache import write_atomically
-from mer4d.clip import EMOTIONS
 from mer4d.errors import FoldError, SettingError
-from mer4d.models import class_weights, decide
+from mer4d.models import class_weights
+from mer4d.task import MicroExpressionTask
 
 
 class SubjectEarlyStopping(EarlyStopping):
@@ -35,28 +36,29 @@ class SubjectEarlyStopping(EarlyStopping):
 
 
 class FocalClassWeights(Callback):
-    """Weighs rare emotions in the focal loss, from the training subjects of the fold alone.
+    """Weighs rare classes in the focal loss, from the training subjects of the fold alone.
 
     Args:
-        power: 0 weighs all classes alike, 1 gives positives and negatives of each class the same total weight.
+        power: 0 weighs all classes alike; 1 gives the same total weight to positives and negatives of each class where
+            a clip may have several classes, to the clips of every class where it has exactly one.
         maximum: Largest weight.
     """
 
     def __init__(self, power: float = 0.5, maximum: float = 10.0) -> None:
         self.power, self.maximum = power, maximum
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: MicroExpressionTask) -> None:
         """Computes the weights before the first step; they travel in the checkpoint as part of the loss."""
-        labels = trainer.datamodule.training_labels
-        pl_module.loss.class_weights.copy_(class_weights(labels, self.power, self.maximum))
+        labels, multi_label = trainer.datamodule.training_labels, pl_module.problem.multi_label
+        pl_module.loss.class_weights.copy_(class_weights(labels, self.power, self.maximum, multi_label))
 
 
 class LOSOFold(Callback):
     """Guards one leave-one-subject-out fold, and writes its predictions the moment they are known.
 
     While training and validating it checks every batch: a clip of the held-out subject raises. After testing it writes
-    `predictions.csv` with a row per clip: clip_id, subject, fold, seed, and for each emotion c the columns c_true,
-    c_prob and c_pred.
+    `predictions.csv` with a row per clip: clip_id, subject, fold, seed, and for each class c the columns c_true, c_prob
+    and c_pred.
 
     Args:
         directory: Where to write; null for the trainer's default_root_dir.
@@ -86,31 +88,110 @@ class LOSOFold(Callback):
         self._guard(trainer, batch)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts with no predictions."""
+        """Starts with no predictions.
+
+        Raises:
+            SettingError: Several processes test.
+        """
+        _refuse_processes(trainer)
         self._rows = []
 
     def on_test_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: MicroExpressionTask,
         outputs: Tensor,
         batch: dict,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keeps the probabilities (B, K) that `test_step` returned."""
-        probabilities = outputs.detach().cpu()
-        predicted = decide(probabilities, pl_module.threshold, pl_module.at_least_one)
-        for row, (clip_id, subject) in enumerate(zip(batch["clip_id"], batch["subject"], strict=True)):
-            scores = {}
-            for k, emotion in enumerate(EMOTIONS):
-                scores[f"{emotion}_true"] = int(batch["label"][row, k])
-                scores[f"{emotion}_prob"] = probabilities[row, k].item()
-                scores[f"{emotion}_pred"] = int(predicted[row, k])
-            fold = {"fold": trainer.datamodule.test_subject, "seed": trainer.datamodule.seed}
-            self._rows.append({"clip_id": clip_id, "subject": subject, **fold, **scores})
+        fold = {"fold": trainer.datamodule.test_subject, "seed": trainer.datamodule.seed}
+        self._rows += _rows(pl_module, batch, outputs, fold, ("true", "prob", "pred"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the predictions, whole or not at all."""
-        directory = Path(self.directory or trainer.default_root_dir)
-        write_atomically(directory / "predictions.csv", pd.DataFrame(self._rows).to_csv(index=False).encode())
+        _write(self._rows, Path(self.directory or trainer.default_root_dir) / "predictions.csv")
+
+
+class PredictionWriter(Callback):
+    """Writes what `mer4d predict` predicts, a row per clip: clip_id, subject, and for each class c: c_prob and c_pred.
+
+    There is no truth in it, as the clips may have none. A challenge that wants another form gets it by `columns`, which
+    names the columns of the file and what goes into each, in order: `clip_id`, `subject`, `c_prob` or `c_pred` of a
+    class c, or `classes`, the names of the predicted classes joined by `+`. For instance
+
+        file: submission.csv
+        columns: {Filename: clip_id, Emotion: classes}
+
+    Args:
+        file: Name of the file, or a path, relative to the trainer's default_root_dir.
+        columns: Column of the file to what it holds; null for the columns above.
+    """
+
+    def __init__(self, file: Path = Path("predictions.csv"), columns: dict[str, str] | None = None) -> None:
+        self.file, self.columns = file, columns
+        self._rows: list[dict[str, Any]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: MicroExpressionTask) -> None:
+        """Starts with no predictions.
+
+        Raises:
+            SettingError: Several processes predict, or a column is to hold what there is not.
+        """
+        _refuse_processes(trainer)
+        self._rows = []
+        names = [f"{name}_{kind}" for name in pl_module.problem.classes for kind in ("prob", "pred")]
+        known = ["clip_id", "subject", *names, "classes"]
+        unknown = [field for field in (self.columns or {}).values() if field not in known]
+        if unknown:
+            raise SettingError(
+                "columns of PredictionWriter", f"some of {', '.join(known)}", ", ".join(unknown), "correct it"
+            )
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: MicroExpressionTask,
+        outputs: Tensor,
+        batch: dict,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps the probabilities (B, K) that `predict_step` returned."""
+        for row in _rows(pl_module, batch, outputs, {}, ("prob", "pred")):
+            if self.columns:
+                row["classes"] = "+".join(name for name in pl_module.problem.classes if row[f"{name}_pred"])
+                row = {column: row[field] for column, field in self.columns.items()}
+            self._rows.append(row)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the predictions, whole or not at all."""
+        _write(self._rows, Path(trainer.default_root_dir) / self.file)
+
+
+def _rows(
+    task: MicroExpressionTask, batch: dict, probabilities: Tensor, more: dict[str, Any], kinds: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """A row for each clip of a batch: clip_id, subject, what else there is, and the kinds of value for each class."""
+    probabilities = probabilities.detach().cpu()
+    predicted = task.decide(probabilities).int()
+    values = {"true": batch["label"].cpu().int(), "prob": probabilities, "pred": predicted}
+    for row, (clip_id, subject) in enumerate(zip(batch["clip_id"], batch["subject"], strict=True)):
+        scores = {
+            f"{name}_{kind}": values[kind][row, k].item()
+            for k, name in enumerate(task.problem.classes)
+            for kind in kinds
+        }
+        yield {"clip_id": clip_id, "subject": subject, **more, **scores}
+
+
+def _refuse_processes(trainer: Trainer) -> None:
+    if trainer.world_size > 1:
+        raise SettingError(
+            "trainer.devices", "1, so that one process sees every clip", trainer.world_size, "set it to 1"
+        )
+
+
+def _write(rows: list[dict[str, Any]], file: Path) -> None:
+    write_atomically(file, pd.DataFrame(rows).to_csv(index=False).encode())

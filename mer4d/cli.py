@@ -1,4 +1,4 @@
-"""The command line: LightningCLI's fit, validate, test and predict, and this project's synth, prepare and loso."""
+"""The command line: LightningCLI's fit, validate, test and predict, and this project's own commands."""
 
 import logging
 import os
@@ -12,7 +12,9 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from rich import print as show
 
+from mer4d.check.report import check
 from mer4d.data import MER4DDataModule
+from mer4d.data.manifest import write_manifest
 from mer4d.errors import MER4DError
 from mer4d.loso import LOSO, run_id, run_loso
 from mer4d.report import result_table
@@ -21,10 +23,14 @@ from mer4d.task import MicroExpressionTask
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 
-COMMANDS = {
+DATA_COMMANDS = {
+    "check": "Read everything and name all that is wrong with a corpus; exit code 0 only where nothing is.",
+    "manifest": "Write the corpus as one CSV that can be reviewed, corrected and read back.",
     "prepare": "Fill the cache of flow tensors, on all cores.",
-    "loso": "Hold out every subject once and report the pooled result.",
 }
+"""Commands that take the same configuration as `fit` and look at its `data` alone."""
+
+COMMANDS = {**DATA_COMMANDS, "loso": "Hold out every subject once and report the pooled result."}
 """Commands that take the same configuration as `fit`."""
 
 
@@ -36,6 +42,7 @@ class MER4DCLI(LightningCLI):
         parser.default_config_files = [str(DEFAULTS)]
         parser.add_class_arguments(LOSO, "loso")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("data.problem", "model.problem", apply_on="instantiate")
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: object) -> None:
         # Lightning offers no other place for a command that is not a method of its Trainer.
@@ -45,6 +52,10 @@ class MER4DCLI(LightningCLI):
             self._subcommand_parsers[name] = self.init_parser(description=purpose)
             self._add_arguments(self._subcommand_parsers[name])
             subcommands.add_subcommand(name, self._subcommand_parsers[name], help=purpose)
+        check, manifest = (self._subcommand_parsers[name] for name in ("check", "manifest"))
+        check.add_argument("--out", type=Path, default=Path("check"), help="Folder of the table and contact sheets.")
+        manifest.add_argument("--file", type=Path, help="CSV to write; by default manifest.csv in the corpus.")
+        manifest.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
         synth = ArgumentParser(description=write_corpus.__doc__.split("\n\n")[0])
         synth.add_function_arguments(write_corpus, as_positional=True)
         subcommands.add_subcommand("synth", synth, help="Write a synthetic corpus of textured mesh sequences.")
@@ -61,12 +72,18 @@ class MER4DCLI(LightningCLI):
             super()._set_seed()
 
     def instantiate_classes(self) -> None:
-        """Instantiates trainer, module and data module, for the commands that need them."""
-        if self.subcommand != "synth":
+        """Instantiates what the command needs: trainer, module and data module, the last alone, or nothing."""
+        if self.subcommand in DATA_COMMANDS:
+            parser = ArgumentParser()
+            parser.add_class_arguments(MER4DDataModule, "data")
+            self.datamodule = parser.instantiate(Namespace(data=self.config[self.subcommand].data)).data
+        elif self.subcommand != "synth":
             super().instantiate_classes()
+            # Lightning writes the link's object into the configuration, which then could not be saved nor read again.
+            self.config_dump["model"].pop("problem")
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand in ("prepare", "loso", "synth"):
+        if subcommand in (*COMMANDS, "synth"):
             getattr(self, subcommand)()
         else:
             super()._run_subcommand(subcommand)
@@ -75,24 +92,43 @@ class MER4DCLI(LightningCLI):
         """Writes the synthetic corpus."""
         write_corpus(**self.config["synth"].as_dict())
 
+    def check(self) -> None:
+        """Names all that is wrong with the corpus."""
+        report = check(self.datamodule, self.config["check"].out)
+        show(report.render())
+        if not report.clean:
+            sys.exit(1)
+
+    def manifest(self) -> None:
+        """Writes the corpus as a manifest."""
+        settings, data = self.config["manifest"], self.datamodule
+        file = settings.file or data.root / "manifest.csv"
+        write_manifest(data.survey, data.root, file, overwrite=settings.overwrite)
+        _tell(data)
+        print(f"{len(data.survey.clips)} clips in {file}; read it back with configs/manifest.yaml")
+
     def prepare(self) -> None:
         """Fills the cache."""
-        self.datamodule.prepare_data()
-        show(f"{len(self.datamodule.clips)} clips ready in {self.datamodule.store.root}")
-        if apex := self.datamodule.apex_error():
-            show(f"Apex against annotation: {apex.frames:.2f} frames, {apex.milliseconds:.1f} ms (mean absolute error)")
+        data = self.datamodule
+        data.prepare_data()
+        _tell(data)
+        print(f"{len(data.clips) + len(data.unlabelled)} clips ready in {data.store.root}")
+        if apex := data.apex_error():
+            print(f"Apex against annotation: {apex}")
 
     def loso(self) -> None:
         """Holds out every subject once."""
         self._dump_config()
         self.save_config_callback = None  # each fold's configuration is written by _build_fold
         self._loso, self._loso_config = self.config_init["loso"]["loso"], self.config["loso"]
+        data = self.datamodule  # of the run; every fold makes its own
         try:
-            result = run_loso(self._loso, self.config_dump, self.datamodule, self._build_fold)
+            result = run_loso(self._loso, self.config_dump, data, self._build_fold)
         except SystemExit as error:  # how Lightning ends an interrupted fit
             raise KeyboardInterrupt from error
+        _tell(data)
         show(result_table(result))
-        show(f"Files: {self._loso.directory}")
+        print(f"Files: {self._loso.directory}")
 
     def _build_fold(self, subject: str | None, directory: Path) -> tuple[Trainer, LightningModule, MER4DDataModule]:
         """Everything a fold needs, made anew from the configuration."""
@@ -124,6 +160,18 @@ class MER4DCLI(LightningCLI):
             settings.job_type = "summary" if subject is None else "fold"
             settings.name = f"{self._loso.name}/{subject or 'summary'}"
             settings.id = run_id(self._loso, self.config_dump, subject)
+
+
+def _tell(data: MER4DDataModule) -> None:
+    """Prints what a person should know of the corpus before believing a result."""
+    for note in data.survey.notes:
+        print(f"Note: {note}")
+    for defect in data.defects:
+        if not defect.doubt:
+            print(f"Skipped: {defect.error}")
+    if data.doubts:
+        counts = ", ".join(f"{kind} ({number})" for kind, number in sorted(data.doubts.items()))
+        print(f"In doubt: {counts}; `mer4d check` names the clips")
 
 
 def main(args: list[str] | None = None) -> None:

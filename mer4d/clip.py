@@ -1,16 +1,17 @@
-"""The records everything else is built on: a clip, its action units, and the names of every axis."""
+"""The records everything else is built on: a clip, its frames and action units, the problem that a network solves."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mer4d.errors import AnnotationError
+from mer4d.errors import AnnotationError, SettingError
 
 EMOTIONS = ("positive", "negative", "surprise", "repression", "others")
-"""Categories of 4DME, in the order of the label axis K everywhere in this package."""
+"""Categories of 4DME, in the order of the label axis K. Other corpora bring their own, see `Problem`."""
 
 VIEWS = ("left", "right")
-"""Order of the view axis V: as seen from in front of the face, so `left` shows more of the subject's right cheek."""
+"""Order of the view axis V where there are two cameras: as seen from in front of the face, so `left` shows more of the
+subject's right cheek."""
 
 PHASES = ("onset_apex", "apex_offset")
 """Order of the phase axis P."""
@@ -35,35 +36,57 @@ class ActionUnit:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """One moment of a clip on disk.
+
+    Args:
+        files: One file that shows every view (a mesh, or a picture of one or several cameras), or one for each view.
+        index: Position in a video, from 0; None where the files are stills or meshes.
+    """
+
+    files: tuple[Path, ...]
+    index: int | None = None
+
+
+@dataclass(frozen=True)
 class Clip:
-    """One annotated micro-expression.
+    """One micro-expression.
 
     Positions count from 0 within `frames`, whatever numbers the files carry.
 
     Args:
         clip_id: Unique name of the clip within its corpus.
         subject: Person shown; the group that is left out.
-        frames: One file per frame, in time order.
+        frames: In time order. Empty where the flow is ready-made; onset and offset are then 0.
         onset: Position of the last neutral frame before the movement.
         offset: Position of the first neutral frame after it.
-        emotions: Names of the categories that apply, one or more.
+        emotions: Names of the classes that apply; none where the clip is to be predicted and its label is unknown.
         apex: Annotated position of the strongest movement, None where nobody annotated it.
         action_units: AUs seen in the clip.
+        frame_rate: Frames per second, None where unknown.
+        boxes: Face in each view (V, 4) as x0, y0, x1, y1 in pixels of the view, x1 and y1 exclusive, where somebody
+            annotated it.
+        flow: File of ready-made flow (V, P, C, H, W), made by other software.
 
     Raises:
-        AnnotationError: Positions or emotions are impossible.
+        AnnotationError: Positions are impossible, or there is nothing to see.
     """
 
     clip_id: str
     subject: str
-    frames: tuple[Path, ...]
+    frames: tuple[Frame, ...]
     onset: int
     offset: int
     emotions: tuple[str, ...]
     apex: int | None = None
     action_units: tuple[ActionUnit, ...] = ()
+    frame_rate: float | None = None
+    boxes: tuple[tuple[int, int, int, int], ...] | None = None
+    flow: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.flow is not None:
+            return
         where = f"clip '{self.clip_id}'"
         last = len(self.frames) - 1
         if not 0 <= self.onset < self.offset <= last:
@@ -80,10 +103,37 @@ class Clip:
                 f"apex at position {self.apex}",
                 "correct the annotation sheet",
             )
-        if not self.emotions:
-            raise AnnotationError(where, "at least one emotion", "none", "label the clip or remove its row")
 
     @property
-    def sequence(self) -> tuple[Path, ...]:
-        """Frames of the movement itself, onset to offset inclusive: (T,) paths."""
+    def sequence(self) -> tuple[Frame, ...]:
+        """Frames of the movement itself, onset to offset inclusive: (T,)."""
         return self.frames[self.onset : self.offset + 1]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a network is asked to do: the axes of the flow it sees, and the classes it tells apart.
+
+    Args:
+        views: Names along the view axis V.
+        phases: Names along the phase axis P.
+        classes: Names along the label axis K.
+        multi_label: Whether a clip may belong to several classes; otherwise it belongs to exactly one of at least two.
+
+    Raises:
+        SettingError: An axis is empty or has a name twice, or there is nothing to tell apart.
+    """
+
+    views: tuple[str, ...] = VIEWS
+    phases: tuple[str, ...] = PHASES
+    classes: tuple[str, ...] = EMOTIONS
+    multi_label: bool = True
+
+    def __post_init__(self) -> None:
+        least = {"views": 1, "phases": 1, "classes": 1 if self.multi_label else 2}
+        for axis, number in least.items():
+            names = getattr(self, axis)
+            if len(names) < number or len(set(names)) < len(names):
+                raise SettingError(
+                    f"{axis} of the corpus", f"at least {number}, each once", ", ".join(names) or "none", "correct them"
+                )

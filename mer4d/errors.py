@@ -4,6 +4,8 @@ Every error is one sentence with the same four parts, so that a person knows wha
 program can lay the parts out in a table.
 """
 
+from dataclasses import dataclass
+
 
 class MER4DError(Exception):
     """A problem with the user's data or settings.
@@ -58,3 +60,19 @@ class RunError(MER4DError):
 
 class InstallationError(MER4DError):
     """A package of the environment lacks something mer4d needs."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A flaw of the data that was noted so that the next one could be found too, instead of being raised.
+
+    Args:
+        clip_id: Clip that has it; None where it is the corpus as a whole.
+        error: What is wrong, and what to do.
+        doubt: Empty where the clip cannot be used. Otherwise the name of a flaw that leaves the clip usable, such as
+            `gap`, which a corrections file can accept.
+    """
+
+    clip_id: str | None
+    error: MER4DError
+    doubt: str = ""

@@ -15,6 +15,7 @@ import json
 import platform
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -31,9 +32,8 @@ from rich.progress import Progress
 
 from mer4d.cache import write_atomically
 from mer4d.callbacks import LOSOFold
-from mer4d.clip import EMOTIONS
 from mer4d.data import MER4DDataModule, leave_one_subject_out
-from mer4d.errors import RunError, SettingError
+from mer4d.errors import AnnotationError, RunError, SettingError
 from mer4d.parallel import hold, progress_bars
 from mer4d.report import score
 
@@ -104,12 +104,13 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
         MER4DError: The corpus cannot be used, the run directory belongs to another configuration or other data, or a
             fold did not train.
     """
+    data.prepare_data()  # first, because it may have to skip clips
     subjects = [clip.subject for clip in data.clips]
+    _check_names(subjects)
     folds = leave_one_subject_out(subjects, data.labels, data.validation_subjects, data.seed)
-    data.prepare_data()
     torch.set_num_threads(settings.threads)
     directory, result = settings.directory, settings.directory / "metrics.json"
-    with hold(directory):
+    with hold(directory), data.shared():
         _match(directory, config)
         pending = [fold.test for fold in folds if not _complete(directory / "folds" / fold.test, data.digest)]
         if pending:  # also a run that is killed before it sums up must not leave the result of other folds
@@ -123,6 +124,17 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
         if not result.exists():
             _summarise(directory, data, build)
         return json.loads(result.read_text())
+
+
+def _check_names(subjects: list[str]) -> None:
+    """Refuses names, which come from an annotation, that could not be those of visible folders in `folds`."""
+    if not subjects:
+        raise AnnotationError("corpus", "clips with a label, of several subjects", "none", "label some clips")
+    for subject in sorted(set(subjects)):
+        if not subject.isprintable() or subject.startswith(".") or Path(subject).parts != (subject,):
+            raise AnnotationError(
+                "subject", "a name that can be a folder's, without / or a leading dot", repr(subject), "rename it"
+            )
 
 
 def _match(directory: Path, config: dict[str, Any]) -> None:
@@ -243,7 +255,7 @@ def _run_fold(subject: str, staging: Path, build: FoldBuilder, progress: Progres
         "validation_subjects": data.fold.validation,
         "epochs": epochs,
         "best": {checkpoint.monitor: float(checkpoint.best_model_score)},
-        "class_weights": dict(zip(EMOTIONS, module.loss.class_weights.tolist(), strict=True)),
+        "class_weights": dict(zip(data.problem.classes, module.loss.class_weights.tolist(), strict=True)),
         "seconds": round(time.perf_counter() - start, 2),
         "data_digest": data.digest,
     }
@@ -260,6 +272,7 @@ def close_loggers(trainer: Trainer) -> None:
 
 def _summarise(directory: Path, data: MER4DDataModule, build: FoldBuilder) -> None:
     """Pools the predictions of all folds, scores them, and logs one summary run."""
+    problem, defects = data.problem, data.defects
     folds = sorted(path for path in (directory / "folds").iterdir() if not path.name.startswith("."))
     names = dict.fromkeys(("clip_id", "subject", "fold"), str)
     rows = [pd.read_csv(fold / "predictions.csv", dtype=names, keep_default_na=False) for fold in folds]
@@ -274,9 +287,15 @@ def _summarise(directory: Path, data: MER4DDataModule, build: FoldBuilder) -> No
     outcomes = [json.loads((fold / "metrics.json").read_text()) for fold in folds]
     apex = data.apex_error()
     metrics = {
-        **score(table),
+        "problem": asdict(problem),
+        **score(table, problem.classes, problem.multi_label),
         "permuted_labels": data.permute_labels is not None,
         "apex_error": None if apex is None else asdict(apex),
+        "skipped": [
+            {"clip_id": defect.clip_id, "problem": str(defect.error)} for defect in defects if not defect.doubt
+        ],
+        "doubts": Counter(defect.doubt for defect in defects if defect.doubt),
+        "notes": data.survey.notes,
         "folds": len(folds),
         "seeds": [data.seed],
         "seconds": round(sum(outcome["seconds"] for outcome in outcomes), 1),
@@ -288,7 +307,8 @@ def _summarise(directory: Path, data: MER4DDataModule, build: FoldBuilder) -> No
     write_atomically(directory / "predictions.csv", table.to_csv(index=False).encode())
     shutil.rmtree(directory / "wandb", ignore_errors=True)  # of a summary that is no longer true
     trainer, _, _ = build(None, directory)
-    numbers = {name: metrics[name] for name in ("uf1", "uar", "balanced_accuracy", "constant_uf1")}
+    names = ("uf1", "uar", "balanced_accuracy", "accuracy", "constant_uf1")
+    numbers = {name: metrics[name] for name in names if name in metrics}
     per_class = {f"f1/{name}": row["f1"] for name, row in metrics["classes"].items() if row["f1"] is not None}
     for logger in trainer.loggers:
         logger.log_metrics(numbers | per_class)

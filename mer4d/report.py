@@ -1,5 +1,6 @@
 """From pooled predictions to scores, and from scores to what the terminal shows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -7,36 +8,35 @@ import torch
 from rich.console import Group
 from rich.table import Table
 
-from mer4d.clip import EMOTIONS
-from mer4d.models import bootstrap_interval, constant_uf1, multilabel_scores
+from mer4d.models import accuracy, bootstrap_interval, class_scores, constant_uf1
 
 
-def score(table: pd.DataFrame) -> dict[str, Any]:
+def score(table: pd.DataFrame, classes: Sequence[str], multi_label: bool) -> dict[str, Any]:
     """Scores of pooled predictions.
 
     Args:
         table: One row per clip as in predictions.csv.
+        classes: Names of the classes.
+        multi_label: Whether a clip may belong to several of them.
 
     Returns:
-        UF1 with its 95 % interval, UAR, balanced accuracy, UF1 of the best constant predictor, and scores per class;
-        plain values, None where a class is absent.
+        UF1 with its 95 % interval, UAR, balanced accuracy, accuracy where a clip belongs to exactly one class, UF1 of
+        the best constant predictor, and scores per class; plain values, None where a class is absent.
 
     Example:
-        >>> rows = {"subject": ["a", "b"], "clip_id": ["1", "2"]}
-        >>> rows |= {f"{emotion}_{kind}": [1, 0] for emotion in EMOTIONS for kind in ("true", "pred")}
-        >>> score(pd.DataFrame(rows))["uf1"]
+        >>> rows = {"subject": ["a", "b"], "clip_id": ["1", "2"], "joy_true": [1, 0], "joy_pred": [1, 0]}
+        >>> score(pd.DataFrame(rows), ["joy"], multi_label=True)["uf1"]
         1.0
     """
     predicted, target = (
-        torch.tensor(table[[f"{emotion}_{kind}" for emotion in EMOTIONS]].to_numpy(dtype=bool))
-        for kind in ("pred", "true")
+        torch.tensor(table[[f"{name}_{kind}" for name in classes]].to_numpy(dtype=bool)) for kind in ("pred", "true")
     )
-    scores = multilabel_scores(predicted, target)
+    scores = class_scores(predicted, target)
     names = ("f1", "precision", "recall", "balanced_accuracy")
-    classes = {
-        emotion: {name: None if scores.absent[k] else round(getattr(scores, name)[k].item(), 6) for name in names}
+    rows = {
+        each: {name: None if scores.absent[k] else round(getattr(scores, name)[k].item(), 6) for name in names}
         | {"support": scores.support[k].item()}
-        for k, emotion in enumerate(EMOTIONS)
+        for k, each in enumerate(classes)
     }
     low, high = bootstrap_interval(predicted, target, table.subject.tolist())
     return {
@@ -44,11 +44,12 @@ def score(table: pd.DataFrame) -> dict[str, Any]:
         "uf1_interval": [low, high],
         "uar": scores.recall.nanmean().item(),
         "balanced_accuracy": scores.balanced_accuracy.nanmean().item(),
-        "constant_uf1": constant_uf1(target),
+        **({} if multi_label else {"accuracy": accuracy(predicted, target)}),
+        "constant_uf1": constant_uf1(target, multi_label),
         "clips": len(table),
         "subjects": table.subject.nunique(),
-        "classes": classes,
-        "absent": [emotion for emotion, row in classes.items() if row["support"] == 0],
+        "classes": rows,
+        "absent": [name for name, row in rows.items() if row["support"] == 0],
     }
 
 
@@ -66,20 +67,27 @@ def result_table(metrics: dict[str, Any]) -> Group:
     for name, mean in means.items():
         table.add_column(name, justify="right", footer="" if mean is None else f"{mean:.3f}")
     table.add_column("support", justify="right", footer=str(metrics["clips"]))
-    for emotion, row in metrics["classes"].items():
+    for each, row in metrics["classes"].items():
         cells = ["absent" if row[name] is None else f"{row[name]:.3f}" for name in ("f1", "precision", "recall")]
-        table.add_row(emotion, *cells, str(row["support"]))
+        table.add_row(each, *cells, str(row["support"]))
+    labels = sum(row["support"] for row in metrics["classes"].values())
+    several = f" with {labels} labels" if labels != metrics["clips"] else ""
+    right = f"; accuracy {metrics['accuracy']:.3f}" if "accuracy" in metrics else ""
     lines = [
         f"UF1 {metrics['uf1']:.3f} (95 % interval over subjects {low:.3f} to {high:.3f}; "
         f"best constant predictor {metrics['constant_uf1']:.3f})",
-        f"UAR, mean recall {metrics['uar']:.3f}; balanced accuracy {metrics['balanced_accuracy']:.3f}",
-        f"{metrics['folds']} folds, {metrics['clips']} clips (some show two emotions), {metrics['seconds']:.0f} s",
+        f"UAR, mean recall {metrics['uar']:.3f}; balanced accuracy {metrics['balanced_accuracy']:.3f}{right}",
+        f"{metrics['folds']} folds, {metrics['clips']} clips{several}, {metrics['seconds']:.0f} s",
     ]
     if apex := metrics["apex_error"]:
+        duration = "" if apex["milliseconds"] is None else f"{apex['milliseconds']:.1f} ms; "
         lines.append(
             f"Apex, mean absolute error against annotation {apex['frames']:.2f} frames "
-            f"({apex['milliseconds']:.1f} ms; {apex['within_one']:.0%} within one frame, worst {apex['worst']})"
+            f"({duration}{apex['within_one']:.0%} within one frame, worst {apex['worst']})"
         )
     if metrics["absent"]:
         lines.append(f"Absent from the truth and left out of the means: {', '.join(metrics['absent'])}")
+    if skipped := metrics["skipped"]:
+        clips = len({row["clip_id"] for row in skipped} - {None}) + sum(row["clip_id"] is None for row in skipped)
+        lines.append(f"Clips SKIPPED because of defects: {clips} (metrics.json says which and why)")
     return Group(table, *lines)

@@ -1,4 +1,8 @@
-"""LightningModule around any network that turns flow into one logit per emotion."""
+"""LightningModule around any network that turns flow into one logit per class."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -6,8 +10,9 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from mer4d.clip import EMOTIONS
-from mer4d.models import MultiLabelFocalLoss, MultiLabelUAR, MultiLabelUF1
+from mer4d.clip import Problem
+from mer4d.errors import SettingError
+from mer4d.models import UAR, UF1, FocalLoss, TripleStreamMicroAttNet, decide, decide_one
 
 
 class MicroExpressionTask(LightningModule):
@@ -17,29 +22,29 @@ class MicroExpressionTask(LightningModule):
     pooled predictions of all folds, see mer4d.loso.
 
     Args:
-        network: Module from flow (B, V, P, C, H, W) to logits (B, K).
+        problem: What the network must tell apart, in which views and phases; the data say it.
+        network: Makes the network of a problem, a module from flow (B, V, P, C, H, W) to logits (B, K).
         gamma: Focus of the focal loss on clips that are hard, at least 0.
-        threshold: Probability from which an emotion is predicted.
-        at_least_one: Predict the most probable emotion where none reaches the threshold.
+        threshold: Probability from which a class is predicted where a clip may have several; where it has exactly one,
+            the most probable class is predicted.
+        at_least_one: Predict the most probable class where none reaches the threshold.
         optimizer: Optimizer of the network's parameters.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        problem: Problem = Problem(),  # noqa: B008 (frozen)
+        network: Callable[[Problem], nn.Module] = TripleStreamMicroAttNet,
         gamma: float = 2.0,
         threshold: float = 0.5,
         at_least_one: bool = True,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
     ) -> None:
         super().__init__()
-        self.network = network
-        self.loss = MultiLabelFocalLoss(len(EMOTIONS), gamma)
-        scores = {
-            "uf1": MultiLabelUF1(len(EMOTIONS), threshold, at_least_one),
-            "uar": MultiLabelUAR(len(EMOTIONS), threshold, at_least_one),
-        }
-        metrics = MetricCollection(scores, compute_groups=False)
+        classes = len(problem.classes)
+        self.problem, self.network = problem, network(problem)
+        self.loss = FocalLoss(classes, gamma, problem.multi_label)
+        metrics = MetricCollection({"uf1": UF1(classes), "uar": UAR(classes)}, compute_groups=False)
         self.metrics = nn.ModuleDict(
             {f"{split}_metrics": metrics.clone(f"{split}/") for split in ("train", "val", "test")}
         )
@@ -47,17 +52,42 @@ class MicroExpressionTask(LightningModule):
 
     def forward(self, flow: Tensor) -> Tensor:
         """Flow (B, V, P, C, H, W) to probabilities (B, K)."""
-        return self.network(flow).sigmoid()
+        return self._probabilities(self.network(flow))
+
+    def decide(self, probabilities: Tensor) -> Tensor:
+        """Probabilities (B, K) to predicted labels (B, K) bool."""
+        if self.problem.multi_label:
+            return decide(probabilities, self.threshold, self.at_least_one)
+        return decide_one(probabilities)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the problem, in plain values."""
+        checkpoint["problem"] = asdict(self.problem)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses the weights of another problem, which may fit and mean something else.
+
+        Raises:
+            SettingError: It is one.
+        """
+        now = asdict(self.problem)
+        trained = checkpoint.get("problem", now)
+        if changed := [name for name in now if now[name] != trained[name]]:
+            expected, found = ("; ".join(f"{name} {each[name]}" for name in changed) for each in (now, trained))
+            raise SettingError("checkpoint", f"one trained on {expected}", found, "use it with data of its own kind")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, unless the configuration names another."""
         return self.optimizer(self.parameters())
 
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.problem.multi_label else logits.softmax(-1)
+
     def _step(self, batch: dict, split: str) -> tuple[Tensor, Tensor]:
         logits, label = self.network(batch["flow"]), batch["label"]
-        loss, probabilities = self.loss(logits, label), logits.detach().sigmoid()
+        loss, probabilities = self.loss(logits, label), self._probabilities(logits.detach())
         metrics = self.metrics[f"{split}_metrics"]
-        metrics.update(probabilities, label)
+        metrics.update(self.decide(probabilities), label)
         self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(label), prog_bar=split != "test")
         self.log_dict(dict(metrics), on_step=False, on_epoch=True, batch_size=len(label))
         return loss, probabilities

@@ -1,15 +1,20 @@
 """Small generated faces whose motion is known, as textured meshes and as pictures of two views, and whole corpora."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from pytorch_lightning import LightningDataModule
 from scipy.ndimage import map_coordinates
+from torch.utils.data import DataLoader
 
-from mer4d.clip import EMOTIONS, Clip
+from mer4d.clip import EMOTIONS, Clip, Frame
 
 
 def make_speckle(height=96, width=96, seed=0, sigma=1.5):
@@ -69,6 +74,11 @@ def write_textured_obj(path, vertices, triangles, uv, texture="skin.png"):
     path.with_suffix(".mtl").write_text(f"newmtl skin\nmap_Kd {texture}\n")
 
 
+def frames_of(paths):
+    """One frame for each file."""
+    return tuple(Frame((path,)) for path in paths)
+
+
 def write_mesh_clip(folder, clip_id="S1_01", frames=5, apex=2, seed=0):
     """A clip of textured meshes that raise a brow, onset to offset over all frames."""
     (folder / clip_id).mkdir(parents=True)
@@ -76,7 +86,7 @@ def write_mesh_clip(folder, clip_id="S1_01", frames=5, apex=2, seed=0):
     paths = tuple(folder / clip_id / f"{8 + frame}.obj" for frame in range(frames))
     for path, share in zip(paths, make_envelope(frames, apex), strict=True):
         write_textured_obj(path, *make_head(raised=0.4 * share))
-    return Clip(clip_id, "S1", paths, onset=0, offset=frames - 1, emotions=("surprise",), apex=apex)
+    return Clip(clip_id, "S1", frames_of(paths), onset=0, offset=frames - 1, emotions=("surprise",), apex=apex)
 
 
 def write_packed_clip(folder, clip_id="S1_01", frames=5, apex=2, lead=0, **picture):
@@ -86,7 +96,18 @@ def write_packed_clip(folder, clip_id="S1_01", frames=5, apex=2, lead=0, **pictu
     paths = tuple(folder / clip_id / f"{8 + frame}.png" for frame in range(len(envelope)))
     for path, views in zip(paths, make_face_pictures(envelope, **picture), strict=True):
         Image.fromarray(np.hstack(views)).save(path)
-    return Clip(clip_id, "S1", paths, lead, len(paths) - 1, emotions=("surprise",), apex=lead + apex)
+    return Clip(clip_id, "S1", frames_of(paths), lead, len(paths) - 1, emotions=("surprise",), apex=lead + apex)
+
+
+def write_lossless_video(path, pictures, frame_rate=25):
+    """A video (.avi, .mov or .mkv) of pictures (T, H, W) or (T, H, W, 3), whose grey levels or RGB come back exactly."""
+    height, width = pictures[0].shape[:2]
+    codec = cv2.VideoWriter_fourcc(*("png " if path.suffix == ".mov" else "FFV1"))
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, frame_rate, (width, height), pictures[0].ndim == 3)
+    for picture in pictures:
+        writer.write(np.ascontiguousarray(picture[..., ::-1] if picture.ndim == 3 else picture))
+    writer.release()
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -124,9 +145,12 @@ def packed_clip():
     return write_packed_clip
 
 
-QUICK = [
-    "--data.preprocess.views=mer4d.preprocess.PackedViews",
-    "--data.corpus.frames=gray_micro/{sub_ID}/{fold_name}",
+@pytest.fixture(scope="session")
+def write_video():
+    return write_lossless_video
+
+
+SMALL = [
     "--data.preprocess.crop.size=64",
     "--data.preprocess.apex.size=32",
     "--data.preprocess.size=28",
@@ -141,6 +165,13 @@ QUICK = [
     "--loso.name=quick",
 ]
 """Overrides that make every command finish in seconds."""
+
+QUICK = [
+    "--data.corpus=mer4d.data.FourDME",
+    "--data.corpus.frames=gray_micro/{sub_ID}/{fold_name}",
+    *SMALL,
+]
+"""The same, on the packed corpus."""
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +197,90 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def small(cache, tmp_path, monkeypatch) -> list[str]:
+    """Overrides for quick runs on any corpus, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return [*SMALL, f"--data.cache={cache}"]
+
+
+@pytest.fixture
 def quick(packed_corpus, cache, tmp_path, monkeypatch) -> list[str]:
     """Overrides for quick runs on the packed corpus, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     return [*QUICK, f"--data.root={packed_corpus}", f"--data.cache={cache}"]
+
+
+class InMemory(LightningDataModule):
+    """What task, callbacks and LOSO need of a data module: four subjects with three clips each, of random flow."""
+
+    seed, validation_subjects, permute_labels, digest = 0, 1, None, "digest"
+
+    def __init__(self, problem, test_subject=None, defects=(), notes=()):
+        super().__init__()
+        self.problem, self.test_subject = problem, test_subject
+        self.defects, self.survey, self._clips = defects, SimpleNamespace(notes=notes), None
+
+    def shared(self):
+        return nullcontext()
+
+    def prepare_data(self):
+        names = [(f"S{subject}", f"S{subject}_{number}") for subject in range(1, 5) for number in range(1, 4)]
+        classes, shown = self.problem.classes, (0, 0, 1, 2, 0, 1, 0, 4, 3, 0, 0, 2)
+        self._clips = tuple(
+            Clip(clip_id, subject, (), 0, 0, (classes[k % len(classes)],), flow=Path("flow.npy"))
+            for k, (subject, clip_id) in zip(shown, names, strict=True)
+        )
+
+    @property
+    def clips(self):
+        """Known once they are prepared, as they are where unusable ones are skipped."""
+        assert self._clips is not None
+        return self._clips
+
+    @property
+    def labels(self):
+        return np.float32([[name in clip.emotions for name in self.problem.classes] for clip in self.clips])
+
+    @property
+    def fold(self):
+        validation, *training = [name for name in ("S1", "S2", "S3", "S4") if name != self.test_subject]
+        return SimpleNamespace(test=self.test_subject, validation=(validation,), training=tuple(training))
+
+    @property
+    def training_labels(self):
+        return torch.from_numpy(self.labels[[clip.subject in self.fold.training for clip in self.clips]])
+
+    def apex_error(self):
+        return None
+
+    def loader(self, *subjects):
+        """Batches of the clips of some subjects."""
+        rows = torch.tensor([row for row, clip in enumerate(self.clips) if clip.subject in subjects])
+        axes = (len(self.clips), len(self.problem.views), len(self.problem.phases), 3, 28, 28)
+        flow, labels = torch.randn(axes, generator=torch.Generator().manual_seed(0)), torch.from_numpy(self.labels)
+        batches = [
+            {
+                "flow": flow[part], "label": labels[part],
+                "subject": [self.clips[row].subject for row in part],
+                "clip_id": [self.clips[row].clip_id for row in part],
+            }
+            for part in rows.split(4)
+        ]  # fmt: skip
+        return DataLoader(batches, batch_size=None)
+
+    def train_dataloader(self):
+        return self.loader(*self.fold.training)
+
+    def val_dataloader(self):
+        return self.loader(*self.fold.validation)
+
+    def test_dataloader(self):
+        return self.loader(self.fold.test)
+
+    def predict_dataloader(self):
+        return self.loader(self.fold.test)
+
+
+@pytest.fixture(scope="session")
+def in_memory():
+    return InMemory

@@ -1,6 +1,7 @@
 """The flow store keeps whole entries or none, and a key follows what went into the entry and nothing else."""
 
 import errno
+import hashlib
 import os
 import shutil
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from mer4d import cache
 from mer4d.cache import FlowEntry, FlowStore, SourceDigests, content_key, write_atomically
-from mer4d.errors import CacheError, FrameError
+from mer4d.errors import CacheError, FaceError, FrameError, MER4DError
 
 
 @pytest.fixture
@@ -133,6 +134,33 @@ def test_foreign_files_are_refused(store, entry):
     assert "folder" not in store
 
 
+# Why there is no entry
+
+
+@pytest.mark.parametrize("kind", MER4DError.__subclasses__())
+def test_a_failure_is_remembered(store, kind):
+    error = kind("7.png", "a face", "none {} % \u00e9", "look")
+    assert store.read_failure("key", "clip at place") is None
+    store.write_failure("key", "clip at place", error)
+    again = FlowStore(store.root).read_failure("key", "clip at place")
+    assert type(again) is kind and again.args == error.args
+    assert "key" not in store
+    assert store.read_failure("other", "clip at place") is None
+    assert store.read_failure("key", "clip at another place") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"3", b"{}", b"\xff", b'{"origin": "o", "kind": "SystemExit", "error": ["a"]}']
+    + [b'{"origin": "o", "kind": "FaceError", "error": ' + error + b"}" for error in (b"[1]", b"3", b"null")],
+)
+def test_a_damaged_failure_is_forgotten(store, content):
+    store.write_failure("key", "o", FaceError("7.png", "a face", "none", "look"))
+    (memory,) = store.root.iterdir()
+    memory.write_bytes(content)
+    assert store.read_failure("key", "o") is None
+
+
 def test_key_follows_sources_parameters_and_format(monkeypatch):
     parameters = {"size": 56, "views": {"yaw": (-35.0, 35.0)}, "apex": None}
     key = content_key("ab", parameters)
@@ -186,60 +214,114 @@ def opened(monkeypatch):
 
 
 def test_unchanged_files_are_read_once(corpus, digests, opened):
-    first = digests.digest("S1_01", files(corpus))
+    first = digests.digest(files(corpus))
     assert opened == ["0.png", "1.png", "2.png"]
-    assert SourceDigests(digests.root).digest("S1_01", files(corpus)) == first
+    assert SourceDigests(digests.root).digest(files(corpus)) == digests.digest(files(corpus)) == first
     assert len(opened) == 3
 
 
+def test_contents_whatever_the_names(corpus, digests):
+    (corpus / "1.png").write_bytes((corpus / "0.png").read_bytes())
+    first, second, third = digests.contents(files(corpus))
+    assert first == second == hashlib.blake2b(bytes(100), digest_size=16).hexdigest() != third
+    assert digests.contents([corpus / "2.png", corpus / "0.png"]) == [third, first]
+
+
+def test_a_file_that_many_ask_for_is_read_once(corpus, digests, opened):
+    for number in range(3):
+        digests.digest([corpus / "0.png", corpus / f"{number}.png"])
+        digests.contents([corpus / "0.png"] * 9)
+    assert sorted(opened) == ["0.png", "1.png", "2.png"]
+
+
+def test_memory_of_a_folder_grows(corpus, digests, opened):
+    for number in range(3):
+        SourceDigests(digests.root).contents([corpus / f"{number}.png"])
+    SourceDigests(digests.root).contents(files(corpus))
+    assert opened == ["0.png", "1.png", "2.png"] and len(list(digests.root.iterdir())) == 1
+
+
+def test_reading_ahead(corpus, digests, opened, tmp_path, capsys):
+    others = [tmp_path / f"corpus/S{number}/0.png" for number in range(2, 30)]
+    for file in others:
+        file.parent.mkdir()
+        file.write_bytes(file.parent.name.encode())
+    (others[3].parent / "1.png").mkdir()
+    missing = [corpus / "9.png", tmp_path / "nowhere" / "1.png", others[3].parent / "1.png"]
+    digests.read_ahead([*files(corpus), *others, *missing], jobs=4)
+    assert opened.count("0.png") == 29 and opened.count("2.png") == 1
+    before = len(opened)
+    assert digests.contents(others) == SourceDigests(tmp_path / "fresh").contents(others)
+    digests.digest(files(corpus))
+    assert len(opened) == before + len(others)  # by the fresh memory alone
+    for file in missing:
+        with pytest.raises(FrameError, match=file.name):
+            digests.contents([file])
+    digests.read_ahead([], jobs=4)
+    assert capsys.readouterr().out == ""
+
+
+def test_much_to_read_shows_its_progress(corpus, digests, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "MUCH", 250)
+    digests.read_ahead(files(corpus)[:2])
+    assert capsys.readouterr().out == ""
+    (corpus / "3.png").write_bytes(b"x" * 150)
+    digests.read_ahead(files(corpus))
+    assert "Reading files (once)" in capsys.readouterr().out
+    digests.read_ahead(files(corpus))
+    assert capsys.readouterr().out == ""
+
+
 def test_changes_are_noticed(corpus, digests, opened):
-    seen = [digests.digest("S1_01", files(corpus))]
+    seen = [digests.digest(files(corpus))]
     changed = corpus / "1.png"
     stamp = changed.stat()
     for content in (b"longer" * 100, b"x" * 600):  # another size; then another content of the same size
         changed.write_bytes(content)
         os.utime(changed, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + len(seen)))
-        seen.append(digests.digest("S1_01", files(corpus)))
+        seen.append(digests.digest(files(corpus)))
     assert opened[3:] == ["1.png", "1.png"]
     (corpus / "2.png").rename(corpus / "3.png")
-    seen.append(digests.digest("S1_01", files(corpus)))
+    seen.append(digests.digest(files(corpus)))
     (corpus / "3.png").unlink()
-    seen.append(digests.digest("S1_01", files(corpus)))
-    seen.append(digests.digest("S1_01", files(corpus)[::-1]))
+    seen.append(digests.digest(files(corpus)))
+    seen.append(digests.digest(files(corpus)[::-1]))
     assert len(set(seen)) == 6
 
 
 def test_a_file_replaced_together_with_its_time_is_noticed(corpus, digests):
-    first = digests.digest("S1_01", files(corpus))
+    first = digests.digest(files(corpus))
     stamp = (corpus / "1.png").stat()
     (corpus / "new").write_bytes(b"y" * 100)
     os.utime(corpus / "new", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     (corpus / "new").replace(corpus / "1.png")
     assert (corpus / "1.png").stat().st_mtime_ns == stamp.st_mtime_ns
-    assert digests.digest("S1_01", files(corpus)) != first
+    assert digests.digest(files(corpus)) != first
 
 
 def test_a_touched_file_keeps_its_digest(corpus, digests, opened):
-    first = digests.digest("S1_01", files(corpus))
+    first = digests.digest(files(corpus))
     os.utime(corpus / "1.png")
-    assert digests.digest("S1_01", files(corpus)) == first and opened[3:] == ["1.png"]
+    assert digests.digest(files(corpus)) == first and opened[3:] == ["1.png"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"3", b'{"a": []}', b'"text"'])
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"3", b'{"0.png": []}', b'{"0.png": 3}', b'"text"']
+)
 def test_damaged_memory_is_made_anew(corpus, digests, damage):
-    first = digests.digest("S1_01", files(corpus))
+    first = digests.digest(files(corpus))
     (memory,) = digests.root.iterdir()
     memory.write_bytes(damage)
-    assert digests.digest("S1_01", files(corpus)) == first
+    assert SourceDigests(digests.root).digest(files(corpus)) == first
     assert memory.read_bytes() != damage
 
 
 def test_a_moved_corpus_keeps_its_digests(corpus, digests, tmp_path):
-    first = digests.digest("S1_01", files(corpus))
+    first = digests.digest(files(corpus))
     shutil.move(tmp_path / "corpus", tmp_path / "elsewhere")
     moved = tmp_path / "elsewhere" / "S1_01"
-    assert digests.digest("S1_01", files(moved)) == first
-    assert SourceDigests(tmp_path / "fresh").digest("any name", files(moved)) == first
+    assert digests.digest(files(moved)) == first
+    assert SourceDigests(tmp_path / "fresh").digest(files(moved)) == first
 
 
 def test_two_corpora_with_the_same_clip_names(corpus, digests, tmp_path, monkeypatch):
@@ -249,17 +331,17 @@ def test_two_corpora_with_the_same_clip_names(corpus, digests, tmp_path, monkeyp
     for folder in (corpus, other):  # the same sizes and times everywhere
         for file in files(folder):
             os.utime(file, ns=(0, 0))
-    first, second = digests.digest("S1_01", files(corpus)), digests.digest("S1_01", files(other))
+    first, second = digests.digest(files(corpus)), digests.digest(files(other))
     assert first != second
-    assert (digests.digest("S1_01", files(corpus)), digests.digest("S1_01", files(other))) == (first, second)
+    assert (digests.digest(files(corpus)), digests.digest(files(other))) == (first, second)
     for folder, expected in ((corpus, first), (other, second)):  # also by the same relative paths
         monkeypatch.chdir(folder)
-        assert digests.digest("S1_01", files(Path("."))) == expected
+        assert digests.digest(files(Path("."))) == expected
 
 
 def test_missing_source(corpus, digests):
     with pytest.raises(FrameError, match=r"9\.png: expected a readable file"):
-        digests.digest("S1_01", [corpus / "9.png"])
+        digests.digest([corpus / "9.png"])
 
 
 def test_write_atomically_makes_folders_and_replaces(tmp_path):

@@ -1,28 +1,36 @@
+from functools import partial
+
 import pandas as pd
 import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from mer4d.callbacks import FocalClassWeights, LOSOFold, SubjectEarlyStopping
-from mer4d.clip import EMOTIONS
-from mer4d.data import FourDME, MER4DDataModule
+from mer4d.callbacks import FocalClassWeights, LOSOFold, PredictionWriter, SubjectEarlyStopping
+from mer4d.clip import Problem
 from mer4d.errors import FoldError, SettingError
 from mer4d.models import TripleStreamMicroAttNet, class_weights
-from mer4d.preprocess import ApexDetector, FaceCrop, PackedViews, Preprocess
 from mer4d.task import MicroExpressionTask
 
+DUAL_VIEW = Problem()
+SINGLE_VIEW = Problem(("front",), ("onset_apex",), ("negative", "positive", "surprise"), multi_label=False)
+SMALL = partial(TripleStreamMicroAttNet, width=4, features=8)
 
-@pytest.fixture
-def data(packed_corpus, cache):
-    preprocess = Preprocess(PackedViews(), FaceCrop(64), ApexDetector(size=32), size=28)
-    return MER4DDataModule(
-        packed_corpus, FourDME(), preprocess, cache, test_subject="S3", validation_subjects=1, batch_size=4, jobs=1
-    )
+problems = pytest.mark.parametrize("problem", [DUAL_VIEW, SINGLE_VIEW], ids=["multi_label", "multi_class"])
 
 
 @pytest.fixture
-def task():
-    return MicroExpressionTask(TripleStreamMicroAttNet(width=4, features=8))
+def problem():
+    return DUAL_VIEW
+
+
+@pytest.fixture
+def data(in_memory, problem):
+    return in_memory(problem, test_subject="S3")
+
+
+@pytest.fixture
+def task(problem):
+    return MicroExpressionTask(problem, SMALL)
 
 
 def trainer(tmp_path, *callbacks, epochs=1) -> Trainer:
@@ -45,16 +53,19 @@ def test_early_stopping_stops(data, task, tmp_path):
     assert run.current_epoch == 2
 
 
-def test_class_weights_come_from_the_training_subjects_of_the_fold(data, task, tmp_path):
+@problems
+def test_class_weights_come_from_the_training_subjects_of_the_fold(data, task, problem, tmp_path):
     trainer(tmp_path, FocalClassWeights(power=1.0, maximum=5.0)).fit(task, datamodule=data)
     rows = [position for position, clip in enumerate(data.clips) if clip.subject in data.fold.training]
-    expected = class_weights(torch.from_numpy(data.labels[rows]), power=1.0, maximum=5.0)
+    labels = torch.from_numpy(data.labels[rows])
+    expected = class_weights(labels, power=1.0, maximum=5.0, multi_label=problem.multi_label)
     assert torch.equal(task.loss.class_weights, expected)
-    assert not torch.equal(expected, torch.ones(5))
+    assert not torch.equal(expected, class_weights(labels, 1.0, 5.0, multi_label=not problem.multi_label))
     assert "loss.class_weights" in task.state_dict()
 
 
-def test_predictions_are_written_when_the_fold_is_tested(data, task, tmp_path):
+@problems
+def test_predictions_are_written_when_the_fold_is_tested(data, task, problem, tmp_path):
     run = trainer(tmp_path, LOSOFold())
     run.fit(task, datamodule=data)
     assert not (tmp_path / "predictions.csv").exists()
@@ -62,15 +73,19 @@ def test_predictions_are_written_when_the_fold_is_tested(data, task, tmp_path):
     table = pd.read_csv(tmp_path / "predictions.csv")
     assert table.columns.tolist() == [
         "clip_id", "subject", "fold", "seed",
-        *(f"{emotion}_{kind}" for emotion in EMOTIONS for kind in ("true", "prob", "pred")),
+        *(f"{name}_{kind}" for name in problem.classes for kind in ("true", "prob", "pred")),
     ]  # fmt: skip
     assert table.subject.unique().tolist() == table.fold.unique().tolist() == ["S3"]
     assert table.clip_id.tolist() == ["S3_1", "S3_2", "S3_3"]
-    truth = table[[f"{emotion}_true" for emotion in EMOTIONS]].to_numpy()
+    truth, probabilities, predicted = (
+        table[[f"{name}_{kind}" for name in problem.classes]].to_numpy() for kind in ("true", "prob", "pred")
+    )
     assert (truth == data.labels[[clip.subject == "S3" for clip in data.clips]]).all()
-    flow = torch.stack([data._datasets["test"].flow[row] for row in range(3)])
-    probabilities = task.eval()(flow).detach().numpy()
-    assert table[[f"{emotion}_prob" for emotion in EMOTIONS]].to_numpy() == pytest.approx(probabilities, abs=1e-6)
+    (batch,) = data.test_dataloader()
+    expected = task.eval()(batch["flow"]).detach()
+    assert probabilities == pytest.approx(expected.numpy(), abs=1e-6)
+    assert (predicted == task.decide(expected).numpy()).all()
+    assert problem.multi_label or (predicted.sum(axis=1) == 1).all()
 
 
 def test_a_second_test_replaces_the_predictions(data, task, tmp_path):
@@ -82,10 +97,76 @@ def test_a_second_test_replaces_the_predictions(data, task, tmp_path):
 
 @pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
 def test_a_planted_leak_is_caught(data, task, tmp_path, monkeypatch, loader):
-    def leaking():
-        data._datasets["leak"] = data._load(["S3"])
-        return data._loader("leak")
-
-    monkeypatch.setattr(data, loader, leaking)
+    monkeypatch.setattr(data, loader, lambda: data.loader("S1", "S3"))
     with pytest.raises(FoldError, match=r"fold of subject 'S3': expected no clip of the held-out subject"):
         trainer(tmp_path, LOSOFold()).fit(task, datamodule=data)
+
+
+@problems
+def test_predict_writes_a_row_per_clip_without_truth(data, task, problem, tmp_path):
+    data.predict_dataloader = lambda: data.loader("S1", "S2", "S4")  # three batches
+    run = trainer(tmp_path, PredictionWriter())
+    expected = torch.cat(run.predict(task, datamodule=data))
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    names = [f"{name}_{kind}" for name in problem.classes for kind in ("prob", "pred")]
+    assert table.columns.tolist() == ["clip_id", "subject", *names]
+    assert table.clip_id.tolist() == [clip.clip_id for clip in data.clips if clip.subject != "S3"]
+    assert table[names[::2]].to_numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+    assert (table[names[1::2]].to_numpy() == task.decide(expected).numpy()).all()
+    run.predict(task, datamodule=data)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "predictions.csv"), table)
+
+
+class Fixed(torch.nn.Module):
+    """Logits that are the same for every clip."""
+
+    def __init__(self, problem: Problem, logits: list[float]):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.tensor(logits))
+
+    def forward(self, flow):
+        return self.logits.expand(len(flow), -1)
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"), [(DUAL_VIEW, "positive+others"), (SINGLE_VIEW, "negative")], ids=["several", "one"]
+)
+def test_predictions_in_the_form_of_a_challenge(in_memory, problem, expected, tmp_path):
+    task = MicroExpressionTask(
+        problem, lambda problem: Fixed(problem, [2.0, -1.0, -1.0, -1.0, 1.0][: len(problem.classes)])
+    )
+    columns = {"Filename": "clip_id", "Emotion": "classes", "P": "negative_prob"}
+    writer = PredictionWriter("handed_in/submission.csv", columns)
+    trainer(tmp_path, writer).predict(task, datamodule=in_memory(problem, "S2"))
+    table = pd.read_csv(tmp_path / "handed_in" / "submission.csv")
+    assert table.columns.tolist() == list(columns)
+    assert table.Filename.tolist() == ["S2_1", "S2_2", "S2_3"] and table.Emotion.unique().tolist() == [expected]
+    assert table.P.between(0, 1).all() and not (tmp_path / "predictions.csv").exists()
+
+
+def test_a_column_that_cannot_be_filled_is_told_before_anything_is_predicted(data, task, tmp_path):
+    class Untouched(PredictionWriter):
+        def on_predict_batch_end(self, *args, **kwargs):
+            raise AssertionError
+
+    writer = Untouched(columns={"Filename": "clip_id", "Joy": "joy_pred"})
+    with pytest.raises(SettingError, match=r"columns of PredictionWriter: expected some of clip_id.*found joy_pred"):
+        trainer(tmp_path, writer).predict(task, datamodule=data)
+
+
+def test_predictions_are_written_whole_or_not_at_all(data, task, tmp_path):
+    (tmp_path / "predictions.csv").write_text("before")
+    data.predict_dataloader = lambda: data.loader("S1", "S2")
+    run = trainer(tmp_path, PredictionWriter())
+    task.predict_step = lambda batch, batch_idx: task(batch["flow"]) if batch_idx == 0 else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        run.predict(task, datamodule=data)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("predictions.csv", "before")]
+
+
+@pytest.mark.parametrize("stage", ["test", "predict"])
+def test_one_of_several_processes_would_not_know_all_clips(data, task, tmp_path, monkeypatch, stage):
+    run = trainer(tmp_path, LOSOFold(), PredictionWriter())
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    with pytest.raises(SettingError, match=r"trainer\.devices: expected 1.*found 2"):
+        getattr(run, stage)(task, datamodule=data)

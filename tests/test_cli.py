@@ -11,7 +11,7 @@ import yaml
 
 from mer4d.cli import main
 
-COMMANDS = ("fit", "validate", "test", "predict", "prepare", "loso", "synth")
+COMMANDS = ("fit", "validate", "test", "predict", "check", "manifest", "prepare", "loso", "synth")
 
 
 def test_help_lists_every_command_as_module_and_as_program():
@@ -64,7 +64,7 @@ def test_print_config_shows_defaults_and_overrides(capsys):
     assert config["model"]["network"]["init_args"]["width"] == 3
     assert config["model"]["optimizer"]["class_path"] == "torch.optim.Adam"
     names = [callback["class_path"].rpartition(".")[2] for callback in config["trainer"]["callbacks"]]
-    assert names == ["FocalClassWeights", "SubjectEarlyStopping", "ModelCheckpoint", "LOSOFold"]
+    assert names == ["FocalClassWeights", "SubjectEarlyStopping", "ModelCheckpoint", "LOSOFold", "PredictionWriter"]
     assert config["trainer"]["logger"]["init_args"]["offline"] is True
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from mer4d.clip import ActionUnit, Clip
-from mer4d.errors import AnnotationError
+from mer4d.clip import ActionUnit, Clip, Frame, Problem
+from mer4d.errors import AnnotationError, SettingError
 
 
 def clip(frames=10, onset=2, offset=7, apex=None, emotions=("negative",), **fields):
-    files = tuple(Path(f"{number}.png") for number in range(frames))
-    return Clip("S1_01", "S1", files, onset, offset, emotions, apex, **fields)
+    shown = tuple(Frame((Path(f"{number}.png"),)) for number in range(frames))
+    return Clip("S1_01", "S1", shown, onset, offset, emotions, apex, **fields)
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,16 @@ def test_possible_positions(positions):
     assert clip(**positions).apex == positions.get("apex")
 
 
-def test_no_emotions():
-    with pytest.raises(
-        AnnotationError, match=r"^clip 'S1_01': expected at least one emotion, found none; label the clip"
-    ):
-        clip(emotions=())
+def test_clip_without_emotions_is_one_to_be_predicted():
+    assert clip(emotions=()).emotions == ()
+
+
+def test_ready_flow_has_no_positions_to_be_wrong():
+    assert Clip("S1_01", "S1", (), 0, 0, ("negative",), flow=Path("a.npy")).sequence == ()
 
 
 def test_sequence_holds_onset_and_offset():
-    assert [frame.stem for frame in clip().sequence] == ["2", "3", "4", "5", "6", "7"]
+    assert [frame.files[0].stem for frame in clip().sequence] == ["2", "3", "4", "5", "6", "7"]
 
 
 def test_records_cannot_be_changed():
@@ -70,3 +71,23 @@ def test_records_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         record.apex = 3
     assert record == clip(action_units=(ActionUnit(4, "left", certain=False),)) and hash(record)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"views": ()},
+        {"phases": ()},
+        {"classes": ()},
+        {"views": ("left", "left")},
+        {"classes": ("positive", "negative", "positive")},
+        {"classes": ("positive",), "multi_label": False},
+    ],
+)
+def test_impossible_problems(axes):
+    with pytest.raises(SettingError, match=f"^{next(iter(axes))} of the corpus: expected at least"):
+        Problem(**axes)
+
+
+def test_one_label_may_apply_or_not():
+    assert Problem(classes=("positive",)).multi_label

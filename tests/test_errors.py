@@ -7,7 +7,7 @@ import pytest
 
 from mer4d import errors
 
-NAMED = [value for value in vars(errors).values() if isinstance(value, type)]
+NAMED = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
 
 
 def test_all_are_known_and_of_one_family():
@@ -16,6 +16,12 @@ def test_all_are_known_and_of_one_family():
         *("FoldError", "CacheError", "RunError", "InstallationError"),
     }
     assert all(issubclass(error, errors.MER4DError) for error in NAMED)
+
+
+def test_a_defect_travels_between_processes():
+    defect = errors.Defect("S1_01", errors.FrameError("7.png", "an image", "none", "copy it"), doubt="gap")
+    again = pickle.loads(pickle.dumps(defect))
+    assert (again.clip_id, str(again.error), again.doubt) == (defect.clip_id, str(defect.error), "gap")
 
 
 @pytest.mark.parametrize("named", NAMED)

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import re
@@ -7,16 +8,26 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from filelock import FileLock
-from sklearn.metrics import f1_score, recall_score
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import ModelCheckpoint
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
+from mer4d.callbacks import FocalClassWeights, LOSOFold
 from mer4d.cli import main
-from mer4d.clip import EMOTIONS
+from mer4d.clip import EMOTIONS, Problem
+from mer4d.errors import AnnotationError, Defect, FaceError
+from mer4d.loso import LOSO, run_loso
+from mer4d.models import TripleStreamMicroAttNet
+from mer4d.task import MicroExpressionTask
 
 RUN = Path("runs/quick")
 
@@ -109,6 +120,11 @@ def test_killed_in_the_third_fold_and_started_again(finished):
 def test_another_configuration_needs_another_name(finished, capsys):
     with pytest.raises(SystemExit, match=r"trainer\.max_epochs 3 instead of 2.*another --loso\.name"):
         main(["loso", *finished, "--trainer.max_epochs=3"])
+
+
+def test_the_configuration_of_a_run_repeats_the_run(finished):
+    main(["loso", f"--config={RUN}/config.yaml", "--loso.name=again"])
+    assert Path("runs/again/predictions.csv").read_bytes() == (RUN / "predictions.csv").read_bytes()
 
 
 def test_another_place_of_the_same_data_does_not(finished, packed_corpus, tmp_path):
@@ -242,3 +258,133 @@ def test_no_old_result_survives_folds_that_are_run_again(finished):
     assert (RUN / "metrics.json").exists()  # nothing was begun
     main(["loso", *finished])
     assert (RUN / "metrics.json").stat().st_mtime_ns > (RUN / "folds" / "S3" / "metrics.json").stat().st_mtime_ns
+
+
+SINGLE_VIEW = Problem(("front",), ("onset_apex",), ("negative", "positive", "surprise"), multi_label=False)
+
+
+def run_in_memory(data, folder, name="run"):
+    """LOSO of a data module without the command line: metrics, and predictions as text."""
+    settings = LOSO(name, folder)
+
+    def build(subject, directory):
+        callbacks = [FocalClassWeights(), ModelCheckpoint(monitor="val/loss", save_weights_only=True), LOSOFold()]
+        trainer = Trainer(
+            max_epochs=2, logger=False, callbacks=callbacks, enable_progress_bar=False, enable_model_summary=False,
+            default_root_dir=directory, deterministic=True,
+        )  # fmt: skip
+        seed_everything(0, verbose=False)
+        network = partial(TripleStreamMicroAttNet, width=4, features=8)
+        return trainer, MicroExpressionTask(data.problem, network), type(data)(data.problem, subject)
+
+    return run_loso(settings, {}, data, build), (settings.directory / "predictions.csv").read_text()
+
+
+def test_one_view_one_phase_one_of_three_classes(in_memory, tmp_path):
+    metrics, text = run_in_memory(in_memory(SINGLE_VIEW), tmp_path)
+    (tmp_path / "table.csv").write_text(text)
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table.columns.tolist() == [
+        "clip_id", "subject", "fold", "seed",
+        *(f"{name}_{kind}" for name in SINGLE_VIEW.classes for kind in ("true", "prob", "pred")),
+    ]  # fmt: skip
+    true, predicted, probabilities = (
+        table[[f"{name}_{kind}" for name in SINGLE_VIEW.classes]].to_numpy() for kind in ("true", "pred", "prob")
+    )
+    assert (true.sum(axis=1) == 1).all() and (predicted.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(true, predicted))
+    assert metrics["uf1"] == pytest.approx(f1_score(true, predicted, average="macro", zero_division=0))
+    assert metrics["constant_uf1"] == pytest.approx(2 * 7 / (12 + 7) / 3)  # seven of twelve clips are negative
+    assert metrics["problem"] == {
+        "views": ["front"], "phases": ["onset_apex"], "classes": ["negative", "positive", "surprise"],
+        "multi_label": False,
+    }  # fmt: skip
+    assert list(metrics["classes"]) == list(SINGLE_VIEW.classes)
+    weights = json.loads((tmp_path / "run" / "folds" / "S1" / "metrics.json").read_text())["class_weights"]
+    assert list(weights) == list(SINGLE_VIEW.classes) and len(set(weights.values())) > 1
+    assert run_in_memory(in_memory(SINGLE_VIEW), tmp_path, "again")[1] == text
+
+
+def test_what_was_skipped_doubted_and_corrected_is_part_of_the_result(in_memory, tmp_path):
+    error = FaceError("clip 'S9_1'", "a face", "none", "look at it")
+    defects = (Defect("S9_1", error), Defect("S1_1", error, "gap"), Defect(None, error), Defect("S1_2", error, "gap"))
+    metrics, _ = run_in_memory(in_memory(Problem(), defects=defects, notes=("S2_1: corrected",)), tmp_path)
+    assert metrics["skipped"] == [{"clip_id": clip_id, "problem": str(error)} for clip_id in ("S9_1", None)]
+    assert metrics["doubts"] == {"gap": 2} and metrics["notes"] == ["S2_1: corrected"]
+    clean, _ = run_in_memory(in_memory(Problem()), tmp_path, "clean")
+    assert clean["skipped"] == clean["notes"] == [] and clean["doubts"] == {}
+
+
+@pytest.mark.parametrize("name", ["../S1", "a/b", ".S1", "", "..", "S\n1", "/tmp"])
+def test_a_subject_never_names_a_folder_outside_of_the_run(in_memory, tmp_path, name):
+    class Renamed(in_memory):
+        @property
+        def clips(self):
+            return tuple(
+                replace(clip, subject=name if clip.subject == "S1" else clip.subject) for clip in super().clips
+            )
+
+    with pytest.raises(AnnotationError, match=r"subject: expected a name that can be a folder's"):
+        run_in_memory(Renamed(SINGLE_VIEW), tmp_path / "runs")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_corpus_without_labelled_clips(in_memory, tmp_path):
+    class Empty(in_memory):
+        clips = ()
+
+    with pytest.raises(AnnotationError, match="clips with a label, of several subjects, found none"):
+        run_in_memory(Empty(SINGLE_VIEW), tmp_path)
+
+
+@pytest.fixture
+def ready(tmp_path, monkeypatch) -> list[str]:
+    """Overrides for a corpus of ready-made flow, one view and three classes; a thirteenth clip is broken, two more are
+    to be predicted."""
+    monkeypatch.chdir(tmp_path)
+    rng, rows = np.random.default_rng(0), []
+    for position, (subject, number) in enumerate(itertools.product("ABCDE", range(3))):
+        name = f"{subject}{number}"
+        u, v = rng.standard_normal((2, 1, 2, 28, 28))
+        np.save(f"{name}.npy", np.stack([u, v, np.hypot(u, v)], axis=2).astype(np.float32))
+        label = SINGLE_VIEW.classes[position % 3] if subject != "E" else "surprise"
+        rows.append((name, subject, f"{name}.npy", *((label, "") if name not in ("E1", "E2") else ("", "predict"))))
+    Path("E0.npy").write_bytes(Path("E0.npy").read_bytes()[:500])
+    pd.DataFrame(rows, columns=["clip_id", "subject", "file", "label", "split"]).to_csv("index.csv", index=False)
+    return [
+        "--data.root=.", "--data.corpus=mer4d.data.ReadyFlow", "--data.on_error=skip", "--data.batch_size=4",
+        "--data.validation_subjects=1", "--model.network.width=4", "--trainer.max_epochs=2", "--trainer.logger=false",
+        "--trainer.enable_progress_bar=false", "--loso.name=quick",
+    ]  # fmt: skip
+
+
+def test_ready_made_flow_of_one_view_with_a_broken_clip(ready, capsys):
+    main(["loso", *ready])
+    metrics, table = json.loads((RUN / "metrics.json").read_text()), pd.read_csv(RUN / "predictions.csv")
+    assert sorted(table.clip_id) == [f"{subject}{number}" for subject in "ABCD" for number in range(3)]
+    assert metrics["problem"]["classes"] == list(SINGLE_VIEW.classes) and not metrics["problem"]["multi_label"]
+    assert len(metrics["problem"]["views"]) == 1 and len(metrics["problem"]["phases"]) == 2
+    assert [row["clip_id"] for row in metrics["skipped"]] == ["E0"] and "E0.npy" in metrics["skipped"][0]["problem"]
+    assert "Clips SKIPPED because of defects: 1" in capsys.readouterr().out
+    Path("index.csv").write_text(Path("index.csv").read_text().replace("negative", "disgust"))
+    with pytest.raises(SystemExit, match=r"a fold of the data now at hand.*another --loso\.name"):
+        main(["loso", *ready])
+
+
+def test_labels_for_the_first_list_predictions_for_the_second(ready):
+    callbacks = """trainer:
+  callbacks:
+    - class_path: ModelCheckpoint
+      init_args: {dirpath: trained, filename: last}
+    - class_path: mer4d.callbacks.PredictionWriter
+      init_args:
+        file: submission.csv
+        columns: {Filename: clip_id, Emotion: classes}
+"""
+    Path("challenge.yaml").write_text(callbacks)
+    main(["fit", "--config=challenge.yaml", *ready])
+    main(["predict", "--config=challenge.yaml", *ready, "--ckpt_path=trained/last.ckpt"])
+    table = pd.read_csv("submission.csv")
+    assert table.columns.tolist() == ["Filename", "Emotion"] and table.Filename.tolist() == ["E1", "E2"]
+    assert set(table.Emotion) <= set(SINGLE_VIEW.classes)

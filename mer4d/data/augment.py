@@ -9,13 +9,16 @@ from torch.nn.functional import pad
 from mer4d.errors import SettingError
 
 
-def mirror(flow: Tensor) -> Tensor:
-    """Flow of the mirrored face: columns reversed, left and right view swapped, u negated.
+def mirror(flow: Tensor, swap_views: bool = True) -> Tensor:
+    """Flow of the mirrored face: columns reversed, views swapped left for right, u negated.
 
     It is its own inverse, and exact: v and magnitude keep their bits.
 
     Args:
-        flow: (..., V, P, C, H, W), channel 0 is u, +x right; one or two views.
+        flow: (..., V, P, C, H, W), channel 0 is u, +x right; any number of views.
+        swap_views: Whether the cameras stand side by side, in order from left to right and as far to one side of the
+            face as to the other; then the first view of the mirrored face is what the last one was. Otherwise every
+            view stays where it is.
 
     Returns:
         A new tensor of the same shape.
@@ -25,7 +28,7 @@ def mirror(flow: Tensor) -> Tensor:
         >>> mirror(flow).flatten().tolist()
         [-4.0, -3.0, -2.0, -1.0]
     """
-    mirrored = flow.flip(-1, -5)
+    mirrored = flow.flip(-1, -5) if swap_views else flow.flip(-1)
     mirrored[..., 0, :, :].neg_()
     return mirrored
 
@@ -38,6 +41,8 @@ class FlowAugmentation:
 
     Args:
         mirror: Probability of a mirrored face.
+        swap_views: Whether the views of a mirrored face swap places, left for right; for cameras side by side that see
+            the face symmetrically, which a single one does from the front. Set it to false for any other arrangement.
         shift: Largest translation in pixels of the network's input, each direction; what comes in from outside is 0.
         scale: Range of a factor on u, v and magnitude: a weaker or stronger expression.
         noise: Standard deviation of Gaussian noise on u and v, in the unit of the flow.
@@ -47,6 +52,7 @@ class FlowAugmentation:
     """
 
     mirror: float = 0.5
+    swap_views: bool = True
     shift: int = 2
     scale: tuple[float, float] = (0.9, 1.1)
     noise: float = 0.0
@@ -68,7 +74,7 @@ class FlowAugmentation:
         def uniform(low: float, high: float) -> Tensor:
             return flow.new_empty(batch, 1, 1, 1, 1, 1).uniform_(low, high, generator=generator)
 
-        flow = torch.where(uniform(0, 1) < self.mirror, mirror(flow), flow) * uniform(*self.scale)
+        flow = torch.where(uniform(0, 1) < self.mirror, mirror(flow, self.swap_views), flow) * uniform(*self.scale)
         corners = torch.randint(2 * self.shift + 1, (batch, 2), generator=generator, device=flow.device).tolist()
         padded = pad(flow, [self.shift] * 4)
         flow = torch.stack(

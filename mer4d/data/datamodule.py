@@ -1,10 +1,11 @@
 """LightningDataModule over the flow store: fills it, builds the fold, and keeps the held-out subject out."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,13 +14,14 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from mer4d.cache import FlowStore, SourceDigests
-from mer4d.clip import Clip
+from mer4d.clip import Clip, Problem
 from mer4d.data.augment import FlowAugmentation
+from mer4d.data.corpus import Corpus, Survey
 from mer4d.data.folds import Fold, hold_out, label_matrix
 from mer4d.data.fourdme import FourDME
-from mer4d.errors import FoldError, SettingError
+from mer4d.data.prepared import ApexError, PreparedCorpus
+from mer4d.errors import Defect, FoldError, SettingError
 from mer4d.preprocess import Preprocess
-from mer4d.preprocess.prepare import cache_keys, prepare
 
 
 class ClipDataset(Dataset):
@@ -46,34 +48,17 @@ class ClipDataset(Dataset):
         }
 
 
-@dataclass(frozen=True)
-class ApexError:
-    """Distance of the apexes in use from the annotated ones, over the clips that have one.
-
-    Args:
-        clips: How many have one.
-        frames: Mean absolute error in frames.
-        milliseconds: The same in milliseconds.
-        within_one: Share of the clips with an error of at most one frame.
-        worst: Largest error in frames.
-    """
-
-    clips: int
-    frames: float
-    milliseconds: float
-    within_one: float
-    worst: int
-
-
 class MER4DDataModule(LightningDataModule):
     """Flow tensors of a corpus, split by subject.
 
     A batch is a dict: `flow` (B, V, P, C, H, W) float32 pixels, `label` (B, K) float32, `subject` and `clip_id` lists
-    of text. While a fold trains, nothing of its held-out subject is loaded, and asking for it raises.
+    of text. While a fold trains, nothing of its held-out subject is loaded, and asking for it raises. Clips without a
+    label are only ever predicted; their row of `label` is 0.
 
     Args:
         root: Folder of the corpus.
-        corpus: Reader of the corpus.
+        corpus: Reader of the corpus; null for FourDME with the frames in `meshes/{sub_ID}/{fold_name}`, where `mer4d
+            synth` puts them.
         preprocess: How a clip becomes flow.
         cache: Folder of the flow store; may be shared between corpora and runs.
         test_subject: Subject to hold out; None trains on all and has nothing to test.
@@ -84,12 +69,16 @@ class MER4DDataModule(LightningDataModule):
         jobs: Processes that prepare flow; null for one per core.
         permute_labels: Seed of a permutation of all labels across clips, for the control experiment in which nothing
             can be learnt; null for the true labels.
+        on_error: What happens where a clip cannot be used: `raise` ends with what is wrong, `skip` goes on without the
+            clip and says so. One recording under two subjects is an error in any case.
+        multi_label: Whether a clip may belong to several classes (sigmoid) or belongs to exactly one (softmax); null
+            for what the corpus says.
     """
 
     def __init__(
         self,
         root: Path = Path("data/synthetic"),
-        corpus: FourDME = FourDME(frames="meshes/{sub_ID}/{fold_name}"),  # noqa: B008 (frozen)
+        corpus: Corpus | None = None,
         preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         cache: Path = Path("cache"),
         test_subject: str | None = None,
@@ -99,63 +88,116 @@ class MER4DDataModule(LightningDataModule):
         seed: int = 0,
         jobs: int | None = None,
         permute_labels: int | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        multi_label: bool | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise SettingError("data.batch_size", "at least 1", batch_size, "correct the setting")
-        self.root, self.corpus, self.preprocess = Path(root), corpus, preprocess
-        self.store, self.digests = FlowStore(cache), SourceDigests(Path(cache) / "sources")
+        if on_error not in ("raise", "skip"):
+            raise SettingError("data.on_error", "raise or skip", repr(on_error), "correct the setting")
+        # No reader as default in the signature: jsonargparse would hand its settings, such as the frame rate, to any
+        # other reader that is named on the command line.
+        self.corpus = FourDME(frames="meshes/{sub_ID}/{fold_name}") if corpus is None else corpus
+        self.root, self.preprocess = Path(root), preprocess
+        self.prepared = PreparedCorpus.of(self.root, self.corpus, preprocess, Path(cache), on_error, multi_label, jobs)
         self.test_subject, self.validation_subjects = test_subject, validation_subjects
         self.batch_size, self.augmentation, self.seed, self.jobs = batch_size, augmentation, seed, jobs
         self.permute_labels = permute_labels
         self._datasets: dict[str, ClipDataset] = {}
         self._generator: torch.Generator | None = None
 
-    @cached_property
-    def clips(self) -> tuple[Clip, ...]:
-        """All clips of the corpus, in the order of its sheet."""
-        return self.corpus.read(self.root)
+    def shared(self) -> AbstractContextManager[None]:
+        """While this lasts, data modules of the same corpus share what this one read: a run sees one state of it."""
+        return self.prepared.shared()
 
-    @cached_property
+    @property
+    def survey(self) -> Survey:
+        """All that the reader found."""
+        return self.prepared.survey
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """Clips with a label that can be used, sorted by name."""
+        return tuple(clip for clip in self.prepared.usable if clip.emotions)
+
+    @property
+    def unlabelled(self) -> tuple[Clip, ...]:
+        """Clips to be predicted whose label is unknown, sorted by name."""
+        return tuple(clip for clip in self.prepared.usable if not clip.emotions)
+
+    @property
+    def defects(self) -> tuple[Defect, ...]:
+        """All that is known to be wrong: what the survey noted, then clips that could not be processed."""
+        return self.prepared.defects
+
+    @property
+    def doubts(self) -> Counter[str]:
+        """Kind to number of the flaws of clips that are used nonetheless."""
+        return Counter(defect.doubt for defect in self.defects if defect.doubt)
+
+    @property
+    def problem(self) -> Problem:
+        """What a network must do with the clips."""
+        return self.prepared.problem
+
+    @property
+    def store(self) -> FlowStore:
+        """Where flow lies."""
+        return self.prepared.store
+
+    @property
+    def digests(self) -> SourceDigests:
+        """Memory of what the files of the corpus hold."""
+        return self.prepared.digests
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Clip id to cache key."""
+        return self.prepared.keys
+
+    @property
     def labels(self) -> np.ndarray:
         """(N, K) float32 labels of all clips, permuted if asked for."""
-        labels = label_matrix(self.clips)
+        labels = label_matrix(self.clips, self.problem.classes)
         if self.permute_labels is None:
             return labels
         return np.random.default_rng(self.permute_labels).permutation(labels)
 
-    @cached_property
+    @property
     def fold(self) -> Fold:
         """Which subjects train, validate and test."""
         subjects = [clip.subject for clip in self.clips]
         return hold_out(self.test_subject, subjects, self.labels, self.validation_subjects, self.seed)
 
-    @cached_property
-    def keys(self) -> dict[str, str]:
-        """Clip id to cache key."""
-        return cache_keys(self.clips, self.preprocess, self.digests)
-
     @property
     def digest(self) -> str:
-        """Digest of all flow and labels: two runs with the same one saw the same data."""
-        rows = [(clip.clip_id, clip.subject, self.keys[clip.clip_id]) for clip in self.clips]
-        ordered = sorted(zip(rows, self.labels.tolist(), strict=True))
-        return hashlib.blake2b(repr(ordered).encode(), digest_size=16).hexdigest()
+        """Digest of all flow and labels in use: two runs with the same one saw the same data."""
+        problem, keys = self.problem, self.keys
+        rows = [(clip.clip_id, clip.subject, keys[clip.clip_id]) for clip in self.clips]
+        content = [problem.classes, problem.multi_label, *zip(rows, self.labels.tolist(), strict=True)]
+        return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
     def prepare_data(self) -> None:
-        """Fills the flow store; what is there is not computed again.
+        """Fills the flow store; what is there is not computed again. From then on `clips` and `defects` are final.
 
         Raises:
             MER4DError: The corpus cannot be read, or a clip cannot be processed.
+            FoldError: Two subjects share a recording.
         """
-        prepare(self.clips, self.preprocess, self.store, self.digests, self.jobs)
+        self.prepared.prepare()
 
     def setup(self, stage: str) -> None:
         """Loads the subjects that a stage may see, and no other.
 
         Raises:
             FoldError: The corpus cannot be split, or the stage tests and no subject is held out.
+            FrameError: The flow of some clips is of another shape than that of others.
         """
+        if stage == "predict" and self.unlabelled:
+            unknown = np.zeros((len(self.unlabelled), len(self.problem.classes)), np.float32)
+            self._datasets = {"predict": self._load(self.unlabelled, unknown)}
+            return
         fold = self.fold
         match stage:
             case "fit":
@@ -168,13 +210,18 @@ class MER4DDataModule(LightningDataModule):
                 roles = {"test": (fold.test,)}
             case "predict":
                 roles = {"predict": (fold.test,) if fold.test else fold.validation + fold.training}
-        self._datasets = {role: self._load(subjects) for role, subjects in roles.items()}
+        self._datasets = {role: self._of(subjects) for role, subjects in roles.items()}
 
-    def _load(self, subjects: Sequence[str]) -> ClipDataset:
-        chosen = [position for position, clip in enumerate(self.clips) if clip.subject in subjects]
-        clips = [self.clips[position] for position in chosen]
-        flow = np.stack([self.store.read(self.keys[clip.clip_id]).flow for clip in clips])
-        return ClipDataset(clips, torch.from_numpy(self.labels[chosen]), torch.from_numpy(flow))
+    def _of(self, subjects: Sequence[str]) -> ClipDataset:
+        clips = self.clips
+        chosen = [position for position, clip in enumerate(clips) if clip.subject in subjects]
+        return self._load([clips[position] for position in chosen], self.labels[chosen])
+
+    def _load(self, clips: Sequence[Clip], labels: np.ndarray) -> ClipDataset:
+        flow = np.empty((len(clips), *self.prepared.shape), np.float32)
+        for position, clip in enumerate(clips):
+            flow[position] = self.prepared.flow(clip)
+        return ClipDataset(clips, torch.from_numpy(labels), torch.from_numpy(flow))
 
     def _loader(self, role: str) -> DataLoader:
         if role not in self._datasets:
@@ -206,7 +253,7 @@ class MER4DDataModule(LightningDataModule):
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader:
-        """Clips of the held-out subject, or all clips where none is held out."""
+        """Clips without a label; where there are none, those of the held-out subject, or all where none is held out."""
         return self._loader("predict")
 
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
@@ -227,13 +274,5 @@ class MER4DDataModule(LightningDataModule):
         return self._loader("training").dataset.labels
 
     def apex_error(self) -> ApexError | None:
-        """How far the apexes in use are from the annotated ones; None where nothing is annotated."""
-        errors = [
-            abs(int(self.store.read(self.keys[clip.clip_id]).apex) - clip.apex)
-            for clip in self.clips
-            if clip.apex is not None
-        ]
-        if not errors:
-            return None
-        frames, within_one = float(np.mean(errors)), float(np.mean(np.array(errors) <= 1))
-        return ApexError(len(errors), frames, frames * 1000 / self.corpus.frame_rate, within_one, max(errors))
+        """How far the apexes that were found are from the annotated ones; None where there is nothing to compare."""
+        return self.prepared.apex_error()

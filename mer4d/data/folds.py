@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer4d.clip import EMOTIONS, Clip
+from mer4d.clip import Clip
 from mer4d.errors import AnnotationError, FoldError
 
 CANDIDATES = 500
@@ -35,20 +35,22 @@ class Fold:
     training: tuple[str, ...]
 
 
-def label_matrix(clips: Sequence[Clip]) -> np.ndarray:
-    """Multi-label targets: (N, K) float32, 1 where a category applies, K in the order of `EMOTIONS`.
+def label_matrix(clips: Sequence[Clip], classes: Sequence[str]) -> np.ndarray:
+    """Targets: (N, K) float32, 1 where a class applies, K in the order of `classes`.
 
     Raises:
-        AnnotationError: A clip has an emotion that is not among `EMOTIONS`.
+        AnnotationError: A clip has an emotion that is not among the classes.
+
+    Example:
+        >>> label_matrix([Clip("c1", "S1", (), 0, 0, ("surprise",), flow="c1.npy")], ("negative", "surprise"))
+        array([[0., 1.]], dtype=float32)
     """
     for clip in clips:
-        if not set(clip.emotions) <= set(EMOTIONS):
+        if not set(clip.emotions) <= set(classes):
             found = " and ".join(clip.emotions)
-            raise AnnotationError(
-                f"clip '{clip.clip_id}'", f"emotions among {', '.join(EMOTIONS)}", found, "relabel it"
-            )
-    labels = [[emotion in clip.emotions for emotion in EMOTIONS] for clip in clips]
-    return np.array(labels, np.float32).reshape(-1, len(EMOTIONS))
+            raise AnnotationError(f"clip '{clip.clip_id}'", f"emotions among {', '.join(classes)}", found, "relabel it")
+    labels = [[name in clip.emotions for name in classes] for clip in clips]
+    return np.array(labels, np.float32).reshape(-1, len(classes))
 
 
 def leave_one_subject_out(

@@ -1,32 +1,37 @@
 """Networks in torch alone, the loss, and the scores."""
 
-from mer4d.models.losses import MultiLabelFocalLoss, class_weights, focal_loss
+from mer4d.models.losses import FocalLoss, class_weights, focal_loss, softmax_focal_loss
 from mer4d.models.metrics import (
-    MultiLabelUAR,
-    MultiLabelUF1,
+    UAR,
+    UF1,
+    accuracy,
     balanced_accuracy,
     bootstrap_interval,
+    class_scores,
     constant_uf1,
     decide,
-    multilabel_scores,
+    decide_one,
     uar,
     uf1,
 )
 from mer4d.models.microattnet import Attention, TripleStreamMicroAttNet
 
 __all__ = [
+    "UAR",
+    "UF1",
     "Attention",
-    "MultiLabelFocalLoss",
-    "MultiLabelUAR",
-    "MultiLabelUF1",
+    "FocalLoss",
     "TripleStreamMicroAttNet",
+    "accuracy",
     "balanced_accuracy",
     "bootstrap_interval",
+    "class_scores",
     "class_weights",
     "constant_uf1",
     "decide",
+    "decide_one",
     "focal_loss",
-    "multilabel_scores",
+    "softmax_focal_loss",
     "uar",
     "uf1",
 ]

@@ -1,6 +1,8 @@
-"""Scores of multi-label predictions: pure functions first, thin torchmetrics classes over them at the end.
+"""Scores of predictions: pure functions first, thin torchmetrics classes over them at the end.
 
-Predictions of all folds are pooled, then every class k is scored once from its counts over the N clips:
+Predictions and labels are (N, K), 1 where a class applies: any number of classes per clip where the problem is
+multi-label, exactly one (one-hot) where it is multi-class. Both are scored alike. Predictions of all folds are pooled,
+then every class k is scored once from its counts over the N clips:
 
     precision = tp / (tp + fp)          recall = tp / (tp + fn)
     f1 = 2 tp / (2 tp + fp + fn)        specificity = tn / (tn + fp)
@@ -22,7 +24,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torchmetrics import Metric
 
-from mer4d.clip import EMOTIONS
 from mer4d.errors import SettingError
 
 
@@ -110,7 +111,7 @@ def scores_from_counts(counts: Counts) -> Scores:
     )
 
 
-def multilabel_scores(predicted: Tensor, target: Tensor) -> Scores:
+def class_scores(predicted: Tensor, target: Tensor) -> Scores:
     """Scores per class.
 
     Args:
@@ -123,7 +124,7 @@ def multilabel_scores(predicted: Tensor, target: Tensor) -> Scores:
     Example:
         >>> predicted = torch.tensor([[1, 0, 1], [1, 0, 0], [0, 1, 0]])
         >>> target = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 0]])
-        >>> scores = multilabel_scores(predicted, target)
+        >>> scores = class_scores(predicted, target)
         >>> scores.f1, scores.support, scores.absent
         (tensor([0.8000, 0.6667,    nan], dtype=torch.float64), tensor([3, 2, 0]), tensor([False, False,  True]))
     """
@@ -133,47 +134,62 @@ def multilabel_scores(predicted: Tensor, target: Tensor) -> Scores:
 def uf1(predicted: Tensor, target: Tensor) -> float:
     """Unweighted mean of F1 over the classes that occur in the truth; NaN if none does.
 
-    Takes and raises what `multilabel_scores` does.
+    Takes and raises what `class_scores` does.
 
     Example:
         >>> uf1(torch.tensor([[1, 0], [0, 1]]), torch.tensor([[1, 0], [1, 1]]))  # F1 of 2/3 and 1
         0.8333333333333333
     """
-    return multilabel_scores(predicted, target).f1.nanmean().item()
+    return class_scores(predicted, target).f1.nanmean().item()
 
 
 def uar(predicted: Tensor, target: Tensor) -> float:
     """Unweighted mean of recall over the classes that occur in the truth; NaN if none does.
 
-    Takes and raises what `multilabel_scores` does.
+    Takes and raises what `class_scores` does.
 
     Example:
         >>> uar(torch.tensor([[1, 0], [0, 1]]), torch.tensor([[1, 0], [1, 1]]))  # recall of 1/2 and 1
         0.75
     """
-    return multilabel_scores(predicted, target).recall.nanmean().item()
+    return class_scores(predicted, target).recall.nanmean().item()
 
 
 def balanced_accuracy(predicted: Tensor, target: Tensor) -> float:
     """Unweighted mean of balanced accuracy over the classes that occur in the truth; NaN if none does.
 
     A class scores 0.5 if it is predicted for every clip, or for none.
-    Takes and raises what `multilabel_scores` does.
+    Takes and raises what `class_scores` does.
 
     Example:
         >>> balanced_accuracy(torch.ones(3, 2), torch.tensor([[1, 0], [0, 1], [1, 0]]))
         0.5
     """
-    return multilabel_scores(predicted, target).balanced_accuracy.nanmean().item()
+    return class_scores(predicted, target).balanced_accuracy.nanmean().item()
 
 
-def constant_uf1(target: Tensor) -> float:
+def accuracy(predicted: Tensor, target: Tensor) -> float:
+    """Share of the clips whose labels are all right.
+
+    Takes and raises what `class_scores` does.
+
+    Example:
+        >>> accuracy(torch.eye(3)[[0, 1, 1, 2]], torch.eye(3)[[0, 1, 2, 2]])
+        0.75
+    """
+    class_scores(predicted, target)  # refuses what cannot be scored
+    return (predicted == target).all(-1).double().mean().item()
+
+
+def constant_uf1(target: Tensor, multi_label: bool = True) -> float:
     """UF1 of the best predictor that gives every clip the same labels.
 
-    It predicts every class: one that occurs n times has F1 of 2 n / (N + n) if it is predicted and 0 if not.
+    A class that occurs n times has F1 of 2 n / (N + n) if it is predicted and 0 if not. So multi-label, it predicts
+    every class; multi-class, where it must choose one, the most frequent.
 
     Args:
         target: (N, K) bool or 0/1.
+        multi_label: Whether a clip may be given several classes.
 
     Raises:
         SettingError: The labels hold other values, or no clip.
@@ -181,12 +197,15 @@ def constant_uf1(target: Tensor) -> float:
     Example:
         >>> constant_uf1(torch.tensor([[1, 0], [1, 1], [1, 0], [1, 0]]))  # F1 of 1 and 2/5
         0.7
+        >>> constant_uf1(torch.eye(2)[[0, 0, 0, 1]], multi_label=False)  # F1 of 6/7 and 0
+        0.42857142857142855
     """
-    return uf1(torch.ones_like(target), target)
+    every = torch.ones_like(target)
+    return uf1(every if multi_label else every * one_hot(target.sum(0).argmax(), target.shape[-1]), target)
 
 
 def decide(probabilities: Tensor, thresholds: Tensor | float = 0.5, at_least_one: bool = True) -> Tensor:
-    """Turns probabilities into labels.
+    """Turns probabilities into labels, each class on its own.
 
     Args:
         probabilities: (N, K) float in 0..1, never logits.
@@ -206,16 +225,49 @@ def decide(probabilities: Tensor, thresholds: Tensor | float = 0.5, at_least_one
                 [ True, False, False]])
     """
     thresholds = torch.as_tensor(thresholds, dtype=probabilities.dtype, device=probabilities.device)
-    for name, values in (("predictions", probabilities), ("thresholds", thresholds)):
-        if not ((values >= 0) & (values <= 1)).all():
-            found = f"{values.min().item():.3g} to {values.max().item():.3g}"
-            raise SettingError(name, "values from 0 to 1", found, "use probabilities, the sigmoid of the logits")
+    _within_0_and_1("predictions", probabilities)
+    _within_0_and_1("thresholds", thresholds)
     margin = probabilities - thresholds
     labels = margin >= 0
     if at_least_one:
         closest = one_hot(margin.argmax(-1), margin.shape[-1]).bool()
         labels |= closest & ~labels.any(-1, keepdim=True)
     return labels
+
+
+def decide_one(probabilities: Tensor) -> Tensor:
+    """Turns probabilities into the label of the most probable class, the first one of several.
+
+    Args:
+        probabilities: (N, K) float in 0..1, summing to 1 over the classes within 0.01, as half precision needs.
+
+    Returns:
+        (N, K) bool, one-hot.
+
+    Raises:
+        SettingError: A value lies outside 0..1 or is NaN, or a sum is not 1.
+
+    Example:
+        >>> decide_one(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]]))
+        tensor([[False,  True, False],
+                [ True, False, False]])
+    """
+    _within_0_and_1("predictions", probabilities)
+    wrong = (probabilities.sum(-1) - 1).abs() > 0.01
+    if wrong.any():
+        raise SettingError(
+            "predictions",
+            "probabilities that sum to 1 over the classes",
+            f"a sum of {probabilities[wrong][0].sum().item():.3g}",
+            "use the softmax of the logits, or decide each class on its own where the problem is multi-label",
+        )
+    return one_hot(probabilities.argmax(-1), probabilities.shape[-1]).bool()
+
+
+def _within_0_and_1(name: str, values: Tensor) -> None:
+    if not ((values >= 0) & (values <= 1)).all():
+        found = f"{values.min().item():.3g} to {values.max().item():.3g}"
+        raise SettingError(name, "values from 0 to 1", found, "use probabilities, not logits")
 
 
 def bootstrap_interval(
@@ -271,38 +323,33 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-class MultiLabelScore(Metric):
-    """Counts clips over batches; the base of `MultiLabelUF1` and `MultiLabelUAR`.
+class PooledScore(Metric):
+    """Counts clips over batches; the base of `UF1` and `UAR`.
 
     Args:
         classes: Number of classes K.
-        thresholds: As in `decide`.
-        at_least_one: As in `decide`.
     """
 
     full_state_update = False
     higher_is_better = True
     is_differentiable = False
 
-    def __init__(
-        self, classes: int = len(EMOTIONS), thresholds: Tensor | float = 0.5, at_least_one: bool = True
-    ) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
-        self.thresholds, self.at_least_one = thresholds, at_least_one
         for name in Counts._fields:
             self.add_state(name, torch.zeros(classes, dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, probabilities: Tensor, target: Tensor) -> None:
+    def update(self, predicted: Tensor, target: Tensor) -> None:
         """Counts a batch.
 
         Args:
-            probabilities: (B, K) float in 0..1, never logits.
+            predicted: (B, K) bool or 0/1, as `decide` and `decide_one` give it.
             target: (B, K) bool or 0/1.
 
         Raises:
-            SettingError: The probabilities are none, or the labels do not fit them.
+            SettingError: They differ in shape, hold other values, or another number of classes.
         """
-        batch = count(decide(probabilities, self.thresholds, self.at_least_one), target)
+        batch = count(predicted, target)
         if batch.tp.shape != self.tp.shape:
             raise SettingError(
                 "predictions", f"{len(self.tp)} classes", len(batch.tp), "set the number of classes of the metric"
@@ -315,12 +362,12 @@ class MultiLabelScore(Metric):
         return scores_from_counts(Counts(self.tp, self.fp, self.fn, self.tn))
 
 
-class MultiLabelUF1(MultiLabelScore):
+class UF1(PooledScore):
     """`uf1` over batches.
 
     Example:
-        >>> metric = MultiLabelUF1(classes=2)
-        >>> metric.update(torch.tensor([[0.9, 0.2], [0.1, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
+        >>> metric = UF1(classes=2)
+        >>> metric.update(torch.tensor([[1, 0], [0, 1]]), torch.tensor([[1, 0], [1, 1]]))
         >>> metric.compute()
         tensor(0.8333)
     """
@@ -330,12 +377,12 @@ class MultiLabelUF1(MultiLabelScore):
         return self.scores().f1.nanmean().to(self.device, torch.float32)
 
 
-class MultiLabelUAR(MultiLabelScore):
+class UAR(PooledScore):
     """`uar` over batches.
 
     Example:
-        >>> metric = MultiLabelUAR(classes=2)
-        >>> metric.update(torch.tensor([[0.9, 0.2], [0.1, 0.7]]), torch.tensor([[1, 0], [1, 1]]))
+        >>> metric = UAR(classes=2)
+        >>> metric.update(torch.tensor([[1, 0], [0, 1]]), torch.tensor([[1, 0], [1, 1]]))
         >>> metric.compute()
         tensor(0.7500)
     """

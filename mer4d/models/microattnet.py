@@ -1,4 +1,4 @@
-"""Triple-Stream MicroAttNet: emotions of a micro-expression from its dual-view, two-phase optical flow.
+"""Triple-Stream MicroAttNet: classes of a micro-expression from its optical flow in all views and phases.
 
     flow (B, V, P, C, H, W), pixels
       |  keep the chosen views, phases and channels; divide by the clip's root-mean-square
@@ -35,7 +35,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mer4d.clip import CHANNELS, EMOTIONS, PHASES, VIEWS
+from mer4d.clip import CHANNELS, Problem
 from mer4d.errors import SettingError
 
 GRID = 4
@@ -126,14 +126,14 @@ class TripleStreamMicroAttNet(nn.Module):
     """The network of this module's drawing. Its parts can be switched off for ablation.
 
     Args:
-        classes: Number of classes K.
+        problem: Names of the views V and phases P of the flow, and of the classes K.
         width: Maps D of each stream's first convolution.
         features: Features F of each stream.
         dropout: Share of the fused features dropped while training.
         fusion_attention: Weigh the streams per sample and add them; false concatenates them instead.
         squeeze_excitation: Weigh the maps of the magnitude stream.
-        views: Views the network sees, out of left and right.
-        phases: Phases the network sees, out of onset_apex and apex_offset.
+        views: Views the network sees, out of those of the problem; null for all.
+        phases: Phases the network sees, out of those of the problem; null for all.
         channels: Flow channels the network sees, a stream each, out of u, v and magnitude.
         normalize: "clip" divides each clip's flow by its root-mean-square over all that the network sees; "none" takes
             pixels as they are.
@@ -150,27 +150,28 @@ class TripleStreamMicroAttNet(nn.Module):
 
     def __init__(
         self,
-        classes: int = len(EMOTIONS),
+        problem: Problem = Problem(),  # noqa: B008 (frozen)
         width: int = 16,
         features: int = 64,
         dropout: float = 0.4,
         fusion_attention: bool = True,
         squeeze_excitation: bool = True,
-        views: Sequence[str] = VIEWS,
-        phases: Sequence[str] = PHASES,
+        views: Sequence[str] | None = None,
+        phases: Sequence[str] | None = None,
         channels: Sequence[str] = CHANNELS,
         normalize: Literal["clip", "none"] = "clip",
     ) -> None:
         super().__init__()
-        for name, value in (("classes", classes), ("width", width), ("features", features)):
+        for name, value in (("width", width), ("features", features)):
             if value < 1:
                 raise SettingError(f"network setting {name}", "a number of at least 1", value, "raise it")
         if not 0 <= dropout < 1:
             raise SettingError("network setting dropout", "a share from 0 to below 1", dropout, "correct it")
         if normalize not in ("clip", "none"):
             raise SettingError("network setting normalize", "clip or none", repr(normalize), "choose one of them")
-        self.views = _positions("views", views, VIEWS)
-        self.phases = _positions("phases", phases, PHASES)
+        self.problem = problem
+        self.views = _positions("views", views, problem.views)
+        self.phases = _positions("phases", phases, problem.phases)
         self.channels = _positions("channels", channels, CHANNELS)
         if squeeze_excitation and "magnitude" not in channels:
             raise SettingError(
@@ -197,13 +198,13 @@ class TripleStreamMicroAttNet(nn.Module):
         )
         self.fusion = FusionAttention(len(channels), features) if fusion_attention else None
         fused = features if fusion_attention else features * len(channels)
-        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(fused, classes))
+        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(fused, len(problem.classes)))
 
     def forward(self, flow: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, Attention]:
-        """Logits of every class; their sigmoid is the probability.
+        """Logits of every class; their sigmoid (multi-label) or softmax (multi-class) is the probability.
 
         Args:
-            flow: (B, V=2, P=2, C=3, H, W) float32, pixels, +x right, +y down; H and W at least 28.
+            flow: (B, V, P, C=3, H, W) float32, pixels, +x right, +y down; H and W at least 28.
             return_attention: Also return the attention weights.
 
         Returns:
@@ -212,7 +213,7 @@ class TripleStreamMicroAttNet(nn.Module):
         Raises:
             SettingError: The flow has another shape.
         """
-        axes = (len(VIEWS), len(PHASES), len(CHANNELS))
+        axes = (len(self.problem.views), len(self.problem.phases), len(CHANNELS))
         if flow.ndim != 6 or flow.shape[1:4] != axes or min(flow.shape[4:]) < SMALLEST_SIDE:
             raise SettingError(
                 "flow given to the network",
@@ -256,8 +257,9 @@ def grid_mean(maps: Tensor, cells: int) -> Tensor:
     return maps
 
 
-def _positions(setting: str, chosen: Sequence[str], known: tuple[str, ...]) -> list[int]:
-    """Positions along an axis of the names chosen, in the order of the axis whatever their own."""
+def _positions(setting: str, chosen: Sequence[str] | None, known: tuple[str, ...]) -> list[int]:
+    """Positions along an axis of the names chosen, None for all, in the order of the axis whatever their own."""
+    chosen = known if chosen is None else chosen
     if isinstance(chosen, str) or not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
         raise SettingError(
             f"network setting {setting}", f"one or more of {', '.join(known)}, each once", chosen, "correct the list"

@@ -1,9 +1,27 @@
-"""Frames in, arrays out: views, crop, apex, phases and flow. No Lightning and no torch here."""
+"""Frames in, arrays out: views, face, crop, apex, phases and flow. No Lightning and no torch here."""
 
 from mer4d.preprocess.apex import ApexDetector
 from mer4d.preprocess.crop import FaceCrop
+from mer4d.preprocess.faces import Annotated, Cascade, FaceFinder, Foreground, Whole, YuNet
 from mer4d.preprocess.flow import TVL1
 from mer4d.preprocess.pipeline import Preprocess
-from mer4d.preprocess.views import MeshViews, PackedViews, Views, ViewSource
+from mer4d.preprocess.views import AutoViews, Inspection, MeshViews, PictureViews, Views, ViewSource
 
-__all__ = ["TVL1", "ApexDetector", "FaceCrop", "MeshViews", "PackedViews", "Preprocess", "ViewSource", "Views"]
+__all__ = [
+    "TVL1",
+    "Annotated",
+    "ApexDetector",
+    "AutoViews",
+    "Cascade",
+    "FaceCrop",
+    "FaceFinder",
+    "Foreground",
+    "Inspection",
+    "MeshViews",
+    "PictureViews",
+    "Preprocess",
+    "ViewSource",
+    "Views",
+    "Whole",
+    "YuNet",
+]

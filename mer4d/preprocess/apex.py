@@ -54,12 +54,18 @@ class ApexDetector:
         Raises:
             AnnotationError: The mode is `annotated` and there is no annotation.
         """
+        self.require(annotated)
         curve = intensity_curve(views, self.size)
-        if self.mode == "auto":
-            return peak(curve, self.edge), curve
-        if annotated is None:
+        return peak(curve, self.edge) if self.mode == "auto" else annotated, curve
+
+    def require(self, annotated: int | None) -> None:
+        """Makes sure that the apex is annotated where it is not to be found.
+
+        Raises:
+            AnnotationError: The mode is `annotated` and there is no annotation.
+        """
+        if self.mode == "annotated" and annotated is None:
             raise AnnotationError("apex", "an annotated position", "none", "set data.preprocess.apex.mode to auto")
-        return annotated, curve
 
 
 def intensity_curve(views: Views, size: int) -> np.ndarray:

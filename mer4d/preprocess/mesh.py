@@ -118,9 +118,11 @@ def read_mesh(path: Path) -> Mesh:
         raise FrameError(path, "a complete mesh", "a file that ends too early", "copy or export it again")
     vertices, triangles = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
     uv = getattr(mesh.visual, "uv", None)
-    finite = np.isfinite(vertices).all() and (uv is None or np.isfinite(uv).all())
-    if not finite or triangles.min() < 0 or triangles.max() >= len(vertices):
-        raise FrameError(path, "finite coordinates and faces that name existing vertices", "others", "export it again")
+    if not np.isfinite(vertices).all() or not (uv is None or np.isfinite(uv).all()):
+        raise FrameError(path, "finite coordinates", "NaN or infinity", "export it again")
+    if triangles.min() < 0 or triangles.max() >= len(vertices):
+        found = f"vertices {triangles.min()} to {triangles.max()}"
+        raise FrameError(path, f"faces of its {len(vertices)} vertices", found, "export it again")
     if mesh.visual.kind == "vertex":
         red, green, blue = np.asarray(mesh.visual.vertex_colors, np.float32)[:, :3].T
         return Mesh(vertices, triangles, shade=0.299 * red + 0.587 * green + 0.114 * blue)

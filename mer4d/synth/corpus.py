@@ -1,4 +1,4 @@
-"""A whole synthetic corpus on disk, laid out as 4DME is, but with a textured mesh for every frame."""
+"""A whole synthetic corpus on disk, laid out as 4DME is, with meshes or pictures for frames."""
 
 import hashlib
 import json
@@ -18,6 +18,7 @@ from mer4d.errors import CacheError, SettingError
 from mer4d.parallel import hold, process_pool, processes, progress_bars
 from mer4d.synth.builtin import built_in_face
 from mer4d.synth.face import Face
+from mer4d.synth.layouts import FRAMES, LAYOUTS, TREE, Layout, frame_writer, frames_folder
 from mer4d.synth.model_file import read_face_model
 from mer4d.synth.performance import Performance, cast, perform
 from mer4d.synth.skin import paint
@@ -26,15 +27,14 @@ FORMAT = 1
 """Version of the corpus; raise it whenever the same settings would give other files."""
 
 JPEG_QUALITY = 90
-MATERIAL = "newmtl skin\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\n"
 
 README = """# A synthetic 4D micro-expression corpus
 
-Written by `mer4d synth`; no real person is shown. It is laid out as 4DME is (DOI 10.1109/TAFFC.2022.3182342), but every
-frame is a textured mesh. 60 frames per second.
+Written by `mer4d synth`; no real person is shown. It is laid out as 4DME is (DOI 10.1109/TAFFC.2022.3182342), \
+{frames}. 60 frames per second.
 
     annotation.csv                         one row per clip; Onset is the last, Offset the first neutral frame
-    meshes/{sub_ID}/{fold_name}/{raw}.obj  with .mtl and .jpg; centimetres, +x the subject's left, +y up, +z forwards
+    {tree}
     truth.csv                              one row per clip: raw frame numbers, AU=left/right intensity at the apex (1:
                                            a full expression), exponents of time in rise and fall, standard deviation
                                            of the head motion (degrees, cm), drift of the brightness
@@ -57,6 +57,7 @@ class Corpus:
     head_motion: float
     seed: int
     face_model: Path | None
+    layout: Layout = "meshes"
 
     def __post_init__(self) -> None:
         low, high = self.intensity
@@ -67,6 +68,7 @@ class Corpus:
             ("noise", 0 <= self.noise < np.inf, "at least 0"),
             ("head_motion", 0 <= self.head_motion < np.inf, "at least 0"),
             ("seed", self.seed >= 0, "at least 0"),
+            ("layout", self.layout in LAYOUTS, f"one of {', '.join(LAYOUTS)}"),
         ):
             if not fine:
                 raise SettingError(f"setting `{name}`", expected, getattr(self, name), "correct the setting")
@@ -80,6 +82,8 @@ class Corpus:
     def options(self) -> str:
         """All options as JSON; a model file counts by its content, wherever it lies."""
         options = {"format": FORMAT, **asdict(self)}
+        if self.layout == "meshes":  # as corpora from before there were layouts have it
+            del options["layout"]
         if self.face_model is not None:
             options["face_model"] = hashlib.blake2b(self.face_model.read_bytes(), digest_size=16).hexdigest()
         return json.dumps(options, indent=2) + "\n"
@@ -118,10 +122,11 @@ def write_corpus(
     head_motion: float = 0.15,
     seed: int = 0,
     face_model: Path | None = None,
+    layout: Layout = "meshes",
     jobs: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Writes a synthetic corpus of textured mesh sequences with an annotation sheet.
+    """Writes a synthetic corpus, textured mesh sequences or pictures of them, with an annotation sheet.
 
     An interrupted run goes on where it stopped; the sheet is written last, so a corpus that has one is complete. The
     same options give the same bytes, however many processes write them.
@@ -135,6 +140,8 @@ def write_corpus(
         head_motion: Standard deviation of the head's rotation about each axis, degrees; 0.2 cm of shift per degree.
         seed: Everything random follows from it.
         face_model: Blendshape model (.npz) to use instead of the built-in face.
+        layout: What a frame is: `meshes`; or pictures of the same meshes, as two cameras see them, in one image
+            `side_by_side` or `stacked`, or `separate` in a folder for each view.
         jobs: Processes to use; None for one per core.
         progress: Whether to show progress bars.
 
@@ -143,12 +150,12 @@ def write_corpus(
         CacheError: The disk refused a file; what is complete stays.
         RunError: Another process writes the same corpus.
     """
-    corpus = Corpus(subjects, clips, intensity, noise, head_motion, seed, face_model)
+    corpus = Corpus(subjects, clips, intensity, noise, head_motion, seed, face_model, layout)
     processes(jobs, tasks=1)  # so that an impossible setting is told before anything is written
     modes = len(corpus.face.identities)  # now, so that an unusable model file is told before anything is written
     _claim(out, corpus)
     if not (out / "annotation.csv").exists():
-        with hold(out / "meshes"):
+        with hold(out / frames_folder(layout)):
             _write(corpus, modes, out, jobs, progress)
 
 
@@ -165,7 +172,8 @@ def _write(corpus: Corpus, modes: int, out: Path, jobs: int | None, progress: bo
         for subject in range(corpus.subjects)
         for clip in range(corpus.clips)
     ]
-    missing = [take for take in takes if not (out / "meshes" / take.sub_id / take.name).exists()]
+    frames = out / frames_folder(corpus.layout)
+    missing = [take for take in takes if not (frames / take.sub_id / take.name).exists()]
     people = {take.subject: corpus.rng(take.subject).standard_normal(modes).clip(-2, 2) for take in missing}
     jobs = processes(jobs, len(missing))
     with progress_bars(disable=not progress) as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
@@ -173,12 +181,12 @@ def _write(corpus: Corpus, modes: int, out: Path, jobs: int | None, progress: bo
         painted = each(_paint, repeat(corpus), people, people.values())
         textures = dict(zip(people, bars.track(painted, len(people), description="Painting faces"), strict=True))
         looks = [(people[take.subject], textures[take.subject]) for take in missing]
-        written = each(_write_clip, repeat(corpus), missing, looks, repeat(out))
+        written = each(_write_clip, repeat(corpus), missing, looks, repeat(frames))
         for _ in bars.track(written, len(missing), description=f"Writing clips ({jobs} processes)"):
             pass
 
     _write_table(out / "truth.csv", [_truth(take) for take in takes])
-    write_atomically(out / "README.md", README.encode())
+    write_atomically(out / "README.md", README.format(frames=FRAMES[corpus.layout], tree=TREE[corpus.layout]).encode())
     shown = sorted({number for take in takes for number in take.performance.action_units})
     _write_table(out / "annotation.csv", [_annotation(take, shown) for take in takes])
 
@@ -198,33 +206,25 @@ def _paint(corpus: Corpus, subject: int, identity: np.ndarray) -> np.ndarray:
     return paint(corpus.face, identity, corpus.rng(subject).spawn(1)[0])
 
 
-def _write_clip(corpus: Corpus, take: Take, look: tuple[np.ndarray, np.ndarray], out: Path) -> None:
+def _write_clip(corpus: Corpus, take: Take, look: tuple[np.ndarray, np.ndarray], frames: Path) -> None:
     """Writes all frames of a clip, in a folder that appears when it is complete."""
     face, script, (identity, texture) = corpus.face, take.performance, look
-    corners = np.stack([face.triangles, face.uv_triangles], -1).reshape(-1, 6) + 1
-    constant = _lines("vt %g %g\n", face.uv) + _lines("f %d/%d %d/%d %d/%d\n", corners)
     brightness = np.linspace(1, 1 + script.drift, script.frames, dtype=np.float32)
-    folder = out / "meshes" / take.sub_id / take.name
+    folder = frames / take.sub_id / take.name
     partial = folder.with_name(f".{take.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for number, vertices in enumerate(script.vertices(face, identity)):
-            file = partial / str(script.first + number)
+        shapes = script.vertices(face, identity)
+        write = frame_writer(corpus.layout, face, shapes[script.onset])
+        for number, vertices in enumerate(shapes):
             grain = corpus.rng(take.subject, take.clip, number).standard_normal((*texture.shape[:2], 1), np.float32)
             picture = (brightness[number] * texture[..., ::-1] + corpus.noise * grain).round().clip(0, 255)
             jpeg = cv2.imencode(".jpg", picture.astype(np.uint8), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
-            mesh = f"mtllib {file.name}.mtl\nusemtl skin\n" + _lines("v %.3f %.3f %.3f\n", vertices) + constant
-            file.with_suffix(".jpg").write_bytes(jpeg.tobytes())
-            file.with_suffix(".mtl").write_text(MATERIAL + f"map_Kd {file.name}.jpg\n")
-            file.with_suffix(".obj").write_text(mesh)
+            write(partial / str(script.first + number), vertices, jpeg.tobytes())
         partial.rename(folder)
     except OSError as error:
         raise CacheError(folder, "a writable place with room on the disk", error, "free space or move it") from error
-
-
-def _lines(template: str, rows: np.ndarray) -> str:
-    return template * len(rows) % tuple(rows.ravel().tolist())
 
 
 def _annotation(take: Take, shown: list[int]) -> dict[str, object]:

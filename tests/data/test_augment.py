@@ -47,7 +47,7 @@ def test_mirror_equals_the_flow_of_mirrored_pictures():
     assert np.abs(flow - flipped)[inner].mean() > 0.5
 
 
-@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("views", [1, 2, 3, 4])
 def test_mirror_by_its_definition_and_twice_is_nothing(views):
     flow = batch(views=views)
     mirrored = mirror(flow)
@@ -58,6 +58,15 @@ def test_mirror_by_its_definition_and_twice_is_nothing(views):
     assert torch.equal(mirror(mirrored), flow)
     assert torch.equal(flow, batch(views=views))  # the argument is left alone
     assert torch.equal(mirror(flow[0]), mirrored[0])
+
+
+@pytest.mark.parametrize("views", [1, 2, 3])
+def test_views_that_do_not_face_each_other_stay_where_they_are(views):
+    flow = batch(views=views)
+    each = torch.cat([mirror(view) for view in flow.split(1, dim=1)], dim=1)
+    assert torch.equal(mirror(flow, swap_views=False), each)
+    assert torch.equal(augmented(flow, mirror=1.0, swap_views=False), each)
+    assert torch.equal(augmented(flow, mirror=1.0), each) == (views == 1)
 
 
 def test_clips_are_mirrored_one_by_one():

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mer4d.clip import Clip
+from mer4d.clip import EMOTIONS, Clip
 from mer4d.data.folds import hold_out, label_matrix, leave_one_subject_out
 from mer4d.errors import AnnotationError, FoldError
 
@@ -133,12 +133,14 @@ def test_one_subject_cannot_be_left_out():
         leave_one_subject_out(["S1", "S1"], np.ones((2, 5)))
 
 
-def test_labels_follow_the_order_of_the_emotions(tmp_path):
+def test_labels_follow_the_order_of_the_classes(tmp_path):
     def clip(*emotions):
-        return Clip("S1_01", "S1", (tmp_path, tmp_path), 0, 1, emotions)
+        return Clip("S1_01", "S1", (), 0, 0, emotions, flow=tmp_path)
 
-    labels = label_matrix([clip("others", "positive"), clip("surprise")])
-    assert labels.dtype == np.float32 and labels.tolist() == [[1, 0, 0, 0, 1], [0, 0, 1, 0, 0]]
-    assert label_matrix([]).shape == (0, 5)
-    with pytest.raises(AnnotationError, match=r"clip 'S1_01'.*found happiness"):
-        label_matrix([clip("happiness")])
+    clips = [clip("others", "positive"), clip("surprise"), clip()]
+    labels = label_matrix(clips, EMOTIONS)
+    assert labels.dtype == np.float32 and labels.tolist() == [[1, 0, 0, 0, 1], [0, 0, 1, 0, 0], [0] * 5]
+    assert label_matrix(clips, EMOTIONS[::-1]).tolist() == labels[:, ::-1].tolist()
+    assert label_matrix([], ("a", "b")).shape == (0, 2)
+    with pytest.raises(AnnotationError, match=r"clip 'S1_01'.*emotions among a, b, found happiness"):
+        label_matrix([clip("a"), clip("happiness")], ("a", "b"))

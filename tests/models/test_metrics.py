@@ -4,19 +4,27 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+    recall_score,
+)
 from torch import Tensor
 from torchmetrics import MetricCollection
 
 from mer4d.errors import SettingError
 from mer4d.models import (
-    MultiLabelUAR,
-    MultiLabelUF1,
+    UAR,
+    UF1,
+    accuracy,
     balanced_accuracy,
     bootstrap_interval,
+    class_scores,
     constant_uf1,
     decide,
-    multilabel_scores,
+    decide_one,
     uar,
     uf1,
 )
@@ -43,7 +51,7 @@ def assert_agrees_with_sklearn(predicted: np.ndarray, target: np.ndarray) -> Non
     present = support[:classes] > 0
 
     predicted, target = torch.from_numpy(predicted), torch.from_numpy(target)
-    *columns, found_support = scores = multilabel_scores(predicted, target)
+    *columns, found_support = scores = class_scores(predicted, target)
     np.testing.assert_allclose(torch.stack(columns, 1), np.where(present[:, None], table, np.nan), atol=1e-12)
     np.testing.assert_array_equal(found_support, support[:classes])
     np.testing.assert_array_equal(scores.absent, ~present)
@@ -55,6 +63,40 @@ def assert_agrees_with_sklearn(predicted: np.ndarray, target: np.ndarray) -> Non
 def test_thousands_of_random_classes():
     for seed in range(500):
         assert_agrees_with_sklearn(*random_case(seed))
+
+
+def one_class_case(seed: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """Number of classes K, predicted and true class of each of N clips; classes missing from either are common."""
+    rng = np.random.default_rng(seed)
+    classes, clips = rng.integers(2, 8), rng.integers(1, 40)
+    shares = rng.dirichlet(np.full(classes, 0.4), 2)
+    predicted, target = (rng.choice(classes, clips, p=share) for share in shares)
+    return classes, np.where(rng.random(clips) < 0.5, target, predicted), target
+
+
+def test_multi_class_agrees_with_sklearn():
+    absent = 0
+    for seed in range(300):
+        classes, predicted, target = one_class_case(seed)
+        present = np.unique(target)  # sklearn's `labels`: the classes that enter the mean
+        absent += len(present) < classes
+        one_hot = [torch.eye(classes, dtype=torch.bool)[torch.from_numpy(each)] for each in (predicted, target)]
+        means = {"labels": present, "average": "macro", "zero_division": 0}
+        assert uf1(*one_hot) == pytest.approx(f1_score(target, predicted, **means), abs=1e-12)
+        assert uar(*one_hot) == pytest.approx(recall_score(target, predicted, **means), abs=1e-12)
+        assert accuracy(*one_hot) == pytest.approx(accuracy_score(target, predicted), abs=1e-12)
+        assert_agrees_with_sklearn(*(each.numpy() for each in one_hot))
+    assert absent > 100
+
+
+def test_accuracy_of_several_labels_counts_clips_that_are_entirely_right():
+    for seed in range(50):
+        predicted, target = random_case(seed)
+        if target.shape[1] > 1:
+            found = accuracy(torch.from_numpy(predicted), torch.from_numpy(target))
+            assert found == pytest.approx(accuracy_score(target, predicted), abs=1e-12)
+    with pytest.raises(SettingError, match="at least one clip and class, found none"):
+        accuracy(torch.zeros(0, 3), torch.zeros(0, 3))
 
 
 @pytest.mark.parametrize("classes", [1, 5])
@@ -80,7 +122,7 @@ def test_absent_class_is_neither_right_nor_wrong():
     target = torch.tensor([[1, 0], [0, 0], [1, 0]])
     for second in (0, 1):
         predicted = torch.tensor([[1, second], [0, 0], [1, 0]])
-        scores = multilabel_scores(predicted, target)
+        scores = class_scores(predicted, target)
         assert all(torch.isnan(column[1]) for column in scores[:4])
         assert scores.absent.tolist() == [False, True]
         assert uf1(predicted, target) == uar(predicted, target) == balanced_accuracy(predicted, target) == 1
@@ -120,6 +162,38 @@ def test_constant_uf1_is_the_best_of_all_constant_predictors():
             assert constant_uf1(target) == pytest.approx(best, abs=1e-12)
 
 
+def test_constant_uf1_of_a_single_class_is_the_best_of_all():
+    for seed in range(50):
+        classes, _, target = one_class_case(seed)
+        target = torch.eye(classes)[torch.from_numpy(target)]
+        constants = (row.expand_as(target) for row in torch.eye(classes))
+        best = max(uf1(constant, target) for constant in constants)
+        for labels in (target, target.bool(), target.long()):
+            assert constant_uf1(labels, multi_label=False) == pytest.approx(best, abs=1e-12)
+
+
+def test_decide_one_takes_the_largest_and_the_first_of_equals():
+    probabilities = torch.tensor([[0.2, 0.3, 0.5], [0.4, 0.2, 0.4], [1 / 3, 1 / 3, 1 / 3], [0.0, 1.0, 0.0]])
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        assert torch.equal(decide_one(probabilities.to(dtype)), torch.eye(3)[[2, 0, 0, 1]].bool())
+    assert decide_one(torch.zeros(0, 3)).shape == (0, 3)
+
+
+def test_decide_one_takes_any_softmax():
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        logits = 10 * torch.randn(200, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
+        decided = decide_one(logits.softmax(-1))
+        assert torch.equal(decided.sum(1), torch.ones(200, dtype=torch.long))
+        picked = logits.softmax(-1)[decided]
+        assert torch.equal(picked, logits.softmax(-1).amax(1))
+
+
+@pytest.mark.parametrize("clip", [[0.5, 0.4], [0.9, 0.8], [0.0, 0.0], [1.5, -0.5], [torch.nan, 0.5]])
+def test_decide_one_refuses_what_does_not_sum_to_one(clip):
+    with pytest.raises(SettingError, match=r"probabilities that sum to 1|values from 0 to 1"):
+        decide_one(torch.tensor([[0.5, 0.5], clip]))
+
+
 def test_decide_thresholds_and_falls_back():
     probabilities = torch.tensor([[0.5, 0.1, 0.9], [0.1, 0.4, 0.3], [0.0, 0.0, 0.0]])
     plain = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 0, 0]]).bool()
@@ -151,9 +225,8 @@ def test_a_probability_at_its_threshold_passes_in_any_precision():
 def test_logits_are_refused(bad):
     probabilities = torch.full((2, 5), 0.5)
     probabilities[1, 3] = bad
-    for use in (decide, lambda values: MultiLabelUF1().update(values, torch.zeros(2, 5))):
-        with pytest.raises(SettingError, match="predictions: expected values from 0 to 1"):
-            use(probabilities)
+    with pytest.raises(SettingError, match="predictions: expected values from 0 to 1"):
+        decide(probabilities)
     with pytest.raises(SettingError, match="thresholds"):
         decide(torch.full((2, 5), 0.5), bad)
 
@@ -205,39 +278,38 @@ def test_bootstrap_needs_subjects(groups):
         bootstrap_interval(predicted, target, groups)
 
 
-@pytest.mark.parametrize(("metric", "statistic"), [(MultiLabelUF1, uf1), (MultiLabelUAR, uar)])
+@pytest.mark.parametrize(("metric", "statistic"), [(UF1, uf1), (UAR, uar)])
 def test_metrics_equal_the_functions_over_batches(metric, statistic):
     rng = np.random.default_rng(0)
-    probabilities, target = torch.tensor(rng.random((50, 4))), torch.tensor(rng.random((50, 4)) < 0.3)
-    thresholds = torch.tensor([0.4, 0.5, 0.9, 0.95])
-    metric = metric(classes=4, thresholds=thresholds)
+    predicted, target = (torch.tensor(rng.random((50, 4)) < 0.3) for _ in range(2))
+    metric = metric(classes=4)
     for _ in range(2):  # the second round shows that reset forgets the first
         metric.reset()
         for rows in torch.arange(50).split(16):
-            metric.update(probabilities[rows], target[rows].float())
-        expected = statistic(decide(probabilities, thresholds), target)
-        assert metric.compute().item() == pytest.approx(expected, rel=1e-6)
+            metric.update(predicted[rows], target[rows].float())
+        assert metric.compute().item() == pytest.approx(statistic(predicted, target), rel=1e-6)
         assert metric.compute().dtype == torch.float32
 
 
 def test_metrics_work_in_a_collection():
-    metrics = MetricCollection([MultiLabelUF1(3), MultiLabelUAR(3)], prefix="val/")
-    probabilities, target, _ = pooled()
+    metrics = MetricCollection([UF1(3), UAR(3)], prefix="val/")
+    predicted, target, _ = pooled()
     for _ in range(2):
-        metrics.update(probabilities.float(), target)
+        metrics.update(predicted, target)
     values = metrics.compute()
-    predicted = decide(probabilities.float())
-    assert values["val/MultiLabelUF1"].item() == pytest.approx(uf1(predicted, target), rel=1e-6)
-    assert values["val/MultiLabelUAR"].item() == pytest.approx(uar(predicted, target), rel=1e-6)
+    assert values["val/UF1"].item() == pytest.approx(uf1(predicted, target), rel=1e-6)
+    assert values["val/UAR"].item() == pytest.approx(uar(predicted, target), rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_metrics_refuse_what_does_not_fit():
-    metric = MultiLabelUF1(classes=5)
+    metric = UF1(classes=5)
     for classes in (1, 4):
         with pytest.raises(SettingError, match=f"expected 5 classes, found {classes}"):
-            metric.update(torch.rand(2, classes), torch.zeros(2, classes))
+            metric.update(torch.zeros(2, classes), torch.zeros(2, classes))
     with pytest.raises(SettingError, match="shape"):
-        metric.update(torch.rand(2, 5), torch.zeros(2, 4))
+        metric.update(torch.zeros(2, 5), torch.zeros(2, 4))
+    with pytest.raises(SettingError, match="predictions: expected 0 or 1"):
+        metric.update(torch.full((2, 5), 0.7), torch.zeros(2, 5))
     with pytest.raises(SettingError, match="at least one clip and class, found none"):
         metric.compute()

@@ -4,17 +4,19 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
-from mer4d.clip import CHANNELS, PHASES, VIEWS
+from mer4d.clip import CHANNELS, PHASES, VIEWS, Problem
 from mer4d.errors import SettingError
-from mer4d.models import MultiLabelFocalLoss, TripleStreamMicroAttNet
+from mer4d.models import FocalLoss, TripleStreamMicroAttNet
 from mer4d.models.microattnet import SqueezeExcitation, grid_mean
 
 
-def flow_of(clips: int = 4, height: int = 28, width: int = 28, seed: int = 0) -> Tensor:
+def flow_of(
+    clips: int = 4, height: int = 28, width: int = 28, seed: int = 0, views: int = 2, phases: int = 2
+) -> Tensor:
     """Random flow whose strength differs tenfold between clips: (B, V, P, C, H, W)."""
     generator = torch.Generator().manual_seed(seed)
     strength = torch.logspace(-1, 0, clips).view(-1, 1, 1, 1, 1, 1)
-    flow = strength * torch.randn(clips, 2, 2, 3, height, width, generator=generator)
+    flow = strength * torch.randn(clips, views, phases, 3, height, width, generator=generator)
     flow[:, :, :, 2] = flow[:, :, :, :2].square().sum(3).sqrt()
     return flow
 
@@ -32,8 +34,40 @@ def test_any_size_gives_logits(clips, height, width):
         assert logits.isfinite().all()
 
 
-def test_is_small():
-    assert 50_000 < sum(parameter.numel() for parameter in network_of().parameters()) < 300_000
+def test_size():
+    assert sum(parameter.numel() for parameter in network_of().parameters()) == 115_648
+
+
+def problem_of(views: int = 2, phases: int = 2, classes: int = 5) -> Problem:
+    sizes = {"v": views, "p": phases, "k": classes}
+    return Problem(*(tuple(f"{axis}{number}" for number in range(size)) for axis, size in sizes.items()))
+
+
+@pytest.mark.parametrize(("views", "phases", "classes"), [(1, 1, 1), (1, 2, 3), (3, 1, 7), (4, 5, 2)])
+def test_any_problem(views, phases, classes):
+    network = network_of(problem=problem_of(views, phases, classes))
+    flow = flow_of(views=views, phases=phases)
+    assert network(flow).shape == (4, classes)
+    # Every plane matters.
+    for view, phase in np.ndindex(views, phases):
+        changed = flow.clone()
+        changed[:, view, phase] += 1
+        assert not torch.allclose(network(changed), network(flow))
+
+
+def test_chosen_views_and_phases_of_another_problem():
+    problem, flow = problem_of(3, 4), flow_of(views=3, phases=4)
+    network = network_of(problem=problem, views=["v2", "v0"], phases=["p3"])
+    unseen = flow.clone()
+    unseen[:, 1] = unseen[:, :, :3] = 9
+    assert torch.equal(network(unseen), network(flow))
+    part = network_of(problem=problem_of(2, 1))
+    assert torch.equal(network(flow), part(flow[:, [0, 2], 3:]))
+
+
+def test_names_alone_change_nothing():
+    renamed = Problem(("a", "b"), ("x", "y"), tuple("12345"), multi_label=False)
+    assert torch.equal(network_of(problem=renamed)(flow_of()), network_of()(flow_of()))
 
 
 def test_attention_weights():
@@ -177,9 +211,10 @@ def test_gradients_reach_every_parameter_of_all_streams():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
-def train(seed: int, steps: int) -> tuple[TripleStreamMicroAttNet, float]:
+def train(seed: int, steps: int, multi_label: bool = True) -> tuple[TripleStreamMicroAttNet, float]:
     """Trains on eight clips; returns the network and its loss without dropout."""
-    network, loss, flow, labels = network_of(seed).train(), MultiLabelFocalLoss(), flow_of(8), LABELS_OF_EIGHT
+    network, loss, flow = network_of(seed).train(), FocalLoss(5, multi_label=multi_label), flow_of(8)
+    labels = LABELS_OF_EIGHT if multi_label else CLASS_OF_EIGHT
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -189,12 +224,19 @@ def train(seed: int, steps: int) -> tuple[TripleStreamMicroAttNet, float]:
 
 
 LABELS_OF_EIGHT = (torch.rand(8, 5, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+CLASS_OF_EIGHT = torch.eye(5)[[0, 3, 1, 2, 4, 0, 1, 3]]
 
 
 def test_overfits_eight_clips():
     network, loss = train(seed=0, steps=100)
     assert loss < 1e-3
     assert torch.equal(network(flow_of(8)) > 0, LABELS_OF_EIGHT.bool())
+
+
+def test_overfits_eight_clips_of_one_class_each():
+    network, loss = train(seed=0, steps=100, multi_label=False)
+    assert loss < 1e-2
+    assert torch.equal(network(flow_of(8)).argmax(1), CLASS_OF_EIGHT.argmax(1))
 
 
 def test_same_seed_same_network():
@@ -222,10 +264,20 @@ def test_another_shape_is_refused(shape):
     assert f"found {shape}" in str(error.value)
 
 
+def test_errors_name_what_the_problem_has():
+    problem = Problem(("front",), ("rise", "fall"), ("a", "b"))
+    for settings in ({"views": ["left"]}, {"views": ["front", "left"]}):
+        with pytest.raises(SettingError, match="network setting views: expected one or more of front, each once"):
+            TripleStreamMicroAttNet(problem, **settings)
+    with pytest.raises(SettingError, match="network setting phases: expected one or more of rise, fall, each once"):
+        TripleStreamMicroAttNet(problem, phases=["onset_apex"])
+    with pytest.raises(SettingError, match=r"shape \(B, V=1, P=2, C=3, H, W\).*found \(4, 2, 2, 3, 28, 28\)"):
+        TripleStreamMicroAttNet(problem)(flow_of())
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        {"classes": 0},
         {"width": 0},
         {"features": -1},
         {"dropout": 1.0},
@@ -250,8 +302,9 @@ def test_impossible_settings_are_refused(settings):
 def test_settings_come_from_yaml():
     parser = ArgumentParser()
     parser.add_class_arguments(TripleStreamMicroAttNet, "network")
-    yaml = "network: {classes: 3, channels: [u, v], views: [left], squeeze_excitation: false, normalize: none}"
-    network = TripleStreamMicroAttNet(**parser.parse_string(yaml).network.as_dict())
+    problem = "problem: {classes: [a, b, c]}"
+    switches = "channels: [u, v], views: [left], phases: null, squeeze_excitation: false, normalize: none"
+    network = parser.instantiate(parser.parse_string(f"network: {{{problem}, {switches}}}")).network
     assert network.eval()(flow_of()).shape == (4, 3)
     assert list(network.streams) == ["u", "v"]
 

@@ -1,6 +1,7 @@
 """Against scanned faces that other software rendered, with the exact motion; skipped where they are not at hand."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from mer4d.clip import Clip
 from mer4d.data.fourdme import FourDME
-from mer4d.preprocess import TVL1, ApexDetector, FaceCrop, MeshViews, PackedViews
+from mer4d.preprocess import TVL1, ApexDetector, FaceCrop, MeshViews, PictureViews
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SUBJECT = "S9"
@@ -23,9 +24,19 @@ def clips() -> list[Clip]:
     return [clip for clip in FourDME().read(DATA / "fourdme_like") if clip.subject == SUBJECT]
 
 
+def raw(frame) -> int:
+    """Number in the name of a frame's file."""
+    return int(frame.files[0].stem)
+
+
+def pair(clip, *frames) -> Clip:
+    """A clip of two frames alone."""
+    return replace(clip, frames=frames, onset=0, apex=None, offset=1)
+
+
 @pytest.fixture(scope="module")
 def views(clips):
-    return {clip.clip_id: PackedViews().read(clip.sequence) for clip in clips}
+    return {clip.clip_id: PictureViews().read(clip) for clip in clips}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +49,7 @@ def test_apex(clips, views, true_apex, capsys):
     errors = []
     for clip in clips:
         found, _ = ApexDetector()(FaceCrop()(views[clip.clip_id])[0])
-        errors.append(abs(int(clip.sequence[found].stem) - true_apex[clip.clip_id]))
+        errors.append(abs(raw(clip.sequence[found]) - true_apex[clip.clip_id]))
     with capsys.disabled():
         print(f"\nfourdme_like, {SUBJECT}: apex off by {np.mean(errors):.2f} frames on average, {max(errors)} at most")
     assert len(errors) == 6 and np.mean(errors) <= 1.5
@@ -52,8 +63,8 @@ def test_flow_from_onset_to_apex(true_apex, capsys):
             if "flow" not in truth:
                 continue
             exact, counted = truth["flow"][0].astype(float), truth["visible"][0] & truth["face"][0]
-        apex = next(frame for frame in clip.sequence if int(frame.stem) == true_apex[clip.clip_id])
-        images = PackedViews().read([clip.sequence[0], apex]).images
+        apex = next(frame for frame in clip.sequence if raw(frame) == true_apex[clip.clip_id])
+        images = PictureViews().read(pair(clip, clip.sequence[0], apex)).images
         measured = np.stack([TVL1()(*pair) for pair in zip(*images, strict=True)])
         errors.append(np.linalg.norm(measured - exact, axis=-1)[counted].mean())
         motion.append(np.linalg.norm(exact, axis=-1)[counted].mean())
@@ -80,7 +91,7 @@ def test_meshes():
     clips = FourDME(frames="meshes/{sub_ID}/{fold_name}").read(corpus)
     assert len(clips) == 3
     for clip in clips:
-        views = MeshViews(supersampling=1).read([clip.frames[clip.onset], clip.frames[clip.apex]])
+        views = MeshViews(supersampling=1).read(pair(clip, clip.frames[clip.onset], clip.frames[clip.apex]))
         assert views.images.shape == (2, 2, 256, 256)
         assert ((views.face.mean(axis=(2, 3)) > 0.3) & (views.face.mean(axis=(2, 3)) < 0.7)).all()
         grey = views.images[views.face]

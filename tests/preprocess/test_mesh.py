@@ -184,7 +184,7 @@ print(hashlib.sha256(images.tobytes() + faces.tobytes()).hexdigest())
 
 
 def test_the_same_bytes_every_time_and_in_another_process(tmp_path, mesh_clip):
-    path = mesh_clip(tmp_path).frames[0]
+    path = mesh_clip(tmp_path).frames[0].files[0]
     digests = set()
     for _ in range(2):
         mesh = read_mesh(path)
@@ -276,7 +276,7 @@ def test_ply_with_texture(tmp_path, head, speckle, binary):
 
 
 def test_textures_of_other_kinds(tmp_path, mesh_clip, speckle):
-    path = mesh_clip(tmp_path).frames[0]
+    path = mesh_clip(tmp_path).frames[0].files[0]
     grey = speckle(64, 64)
     skin = path.parent / "skin.png"
     for picture in (
@@ -341,7 +341,7 @@ def cut_texture(obj, kind, share):
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_damaged_obj(tmp_path, mesh_clip, damage):
-    path = mesh_clip(tmp_path).frames[0]
+    path = mesh_clip(tmp_path).frames[0].files[0]
     assert read_mesh(path).texture is not None
     damage(path)
     with pytest.raises(FrameError) as info:
@@ -351,7 +351,7 @@ def test_damaged_obj(tmp_path, mesh_clip, damage):
 
 def test_an_obj_cut_within_its_faces(tmp_path, mesh_clip):
     """Seen wherever a line is cut and vertices are lost."""
-    path = mesh_clip(tmp_path).frames[0]
+    path = mesh_clip(tmp_path).frames[0].files[0]
     content = path.read_bytes()
     for length in range(content.index(b"\nf ") + 3, len(content) - 2000, 397):
         path.write_bytes(content[:length].rstrip(b"\n"))
@@ -386,7 +386,10 @@ def test_damaged_ply(tmp_path, head, binary):
     with pytest.raises(FrameError, match=r"a\.ply: expected a texture"):
         read_mesh(path)
     write_ply(path, vertices, triangles + 1, [], np.zeros((len(vertices), 0)), binary)
-    with pytest.raises(FrameError, match=r"a\.ply: "):
+    with pytest.raises(FrameError, match=r"a\.ply: expected faces of its 144 vertices, found vertices 1 to 144"):
+        read_mesh(path)
+    write_ply(path, np.where(vertices > 9, np.nan, vertices), triangles, [], np.zeros((len(vertices), 0)), binary)
+    with pytest.raises(FrameError, match=r"a\.ply: expected finite coordinates, found NaN"):
         read_mesh(path)
 
 

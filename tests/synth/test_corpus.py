@@ -17,7 +17,7 @@ from mer4d.parallel import hold
 from mer4d.synth import write_corpus
 from mer4d.synth.builtin import built_in_face
 from mer4d.synth.corpus import Corpus
-from mer4d.synth.performance import Performance
+from mer4d.synth.layouts import MeshFiles
 
 SMALL = {"subjects": 1, "clips": 3, "progress": False}
 AU_TRUTH = r"(\d+)=([\d.]+)/([\d.]+)"
@@ -133,16 +133,15 @@ def test_an_interrupted_corpus_is_completed(corpus, copy):
 
 
 def test_a_killed_run_leaves_whole_clips_and_no_sheet(corpus, tmp_path, monkeypatch):
-    out, real, calls = tmp_path / "out", Performance.vertices, []
+    out, real, seen = tmp_path / "out", MeshFiles.__call__, []
 
-    def vertices(self, face, identity):
-        calls.append(self)
-        for number, frame in enumerate(real(self, face, identity)):
-            if len(calls) == 2 and number == 3:
-                raise KeyboardInterrupt
-            yield frame
+    def write(self, file, vertices, texture):
+        seen.append(file.parent)
+        if len(set(seen)) == 2 and seen.count(file.parent) == 3:
+            raise KeyboardInterrupt
+        real(self, file, vertices, texture)
 
-    monkeypatch.setattr(Performance, "vertices", vertices)
+    monkeypatch.setattr(MeshFiles, "__call__", write)
     with pytest.raises(KeyboardInterrupt):
         write_corpus(out, jobs=1, **SMALL)
     assert not (out / "annotation.csv").exists()
@@ -185,7 +184,7 @@ def test_a_disk_that_refuses_is_named(copy):
     [
         ("subjects", 0), ("clips", 0), ("intensity", (0.4, 0.2)), ("intensity", (0.05, 0.2)), ("intensity", (0.2, 1.0)),
         ("noise", -1.0), ("noise", float("nan")), ("head_motion", -0.1), ("head_motion", float("inf")), ("seed", -1),
-        ("jobs", 0),
+        ("layout", "packed"), ("jobs", 0),
     ],
 )  # fmt: skip
 def test_impossible_options_are_named(tmp_path, option, value):
@@ -196,6 +195,7 @@ def test_impossible_options_are_named(tmp_path, option, value):
 
 def test_options_are_kept(corpus):
     options = json.loads((corpus / "corpus.json").read_text())
+    assert "layout" not in options  # so that a corpus from before there were layouts is still the same
     assert options["clips"] == 3 and options["intensity"] == [0.2, 0.4] and options["face_model"] is None
 
 
