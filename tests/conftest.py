@@ -100,7 +100,7 @@ def write_packed_clip(folder, clip_id="S1_01", frames=5, apex=2, lead=0, **pictu
 
 
 def write_lossless_video(path, pictures, frame_rate=25):
-    """A video (.avi, .mov or .mkv) of pictures (T, H, W) or (T, H, W, 3), whose grey levels or RGB come back exactly."""
+    """A video (.avi, .mov or .mkv) of pictures (T, H, W) or (T, H, W, 3); grey levels or RGB come back exactly."""
     height, width = pictures[0].shape[:2]
     codec = cv2.VideoWriter_fourcc(*("png " if path.suffix == ".mov" else "FFV1"))
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, frame_rate, (width, height), pictures[0].ndim == 3)

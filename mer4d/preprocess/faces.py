@@ -22,6 +22,10 @@ JUMP = 0.05
 """Least change of a box that can make it an outlier, as a share of its longer side; a cascade's steps are as large."""
 
 
+FLAT = 4
+"""Grey levels between the darkest and the brightest pixel below which a picture shows nothing."""
+
+
 @dataclass(frozen=True)
 class Face:
     """The face in one picture.
@@ -82,9 +86,14 @@ class FaceFinder(ABC):
             finder does not look for eyes.
 
         Raises:
-            FaceError: There is no face in half of the frames, or in more.
+            FaceError: There is no face in half of the frames, or in more, or a frame is blank while others are not.
             SettingError, InstallationError: See `find`.
         """
+        blank = np.ptp(images, axis=(1, 2)) < FLAT
+        if blank.any() and not blank.all():  # flow to a frame that was lost is no motion
+            first = int(blank.argmax())
+            found = f"nothing but grey level {images[first].min()}, as in {blank.sum()} of {len(blank)} frames"
+            raise FaceError(where[first], "a face, or anything to be seen", found, "restore the frame")
         faces = [self.find(image, box) for image in images]
         found = np.flatnonzero([face is not None for face in faces])
         if 2 * len(found) <= len(faces):

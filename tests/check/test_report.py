@@ -81,6 +81,11 @@ def apex_black(folder, row):
     Image.new("L", (128, 64)).save(folder / "11.png")
 
 
+@planted("11.png", "face")
+def apex_dark(folder, row):
+    Image.open(folder / "11.png").point(lambda grey: grey // 25).save(folder / "11.png")
+
+
 @planted("face")
 def all_black(folder, row):
     for file in folder.iterdir():
@@ -579,9 +584,9 @@ def test_a_correction_of_an_unknown_clip_is_named(studio):
 def test_what_a_correction_accepts_is_no_problem_but_a_note(studio):
     studio.add("S1_pictures")
     studio.add("S1_again", spoil=footage_of_another_clip)
-    studio.add("S1_black", spoil=apex_black)
+    studio.add("S1_dark", spoil=apex_dark)
     studio.add("S1_gap", spoil=frame_missing)
-    kinds = {"S1_again": "duplicate", "S1_black": "face", "S1_gap": "gap"}
+    kinds = {"S1_again": "duplicate", "S1_dark": "face", "S1_gap": "gap"}
     assert {defect.clip_id: defect.doubt for defect in studio.check().defects} == kinds
     text = "".join(f"{clip_id}: {{reason: known, accept: [{kind}]}}\n" for clip_id, kind in kinds.items())
     report = studio.check(corrections=studio.corrections(text))

@@ -226,6 +226,14 @@ def test_nothing_stands_out(picture, saw):
 # The whole picture, or a box that somebody drew
 
 
+@pytest.mark.parametrize("finder", [Foreground(), Whole(), Annotated()])
+def test_a_frame_that_was_lost_is_no_face(finder):
+    images = np.stack([square((20, 20, 80, 80), shape=(96, 96))] * 4)
+    images[2] = 7
+    with pytest.raises(FaceError, match=r"c\.png: .*nothing but grey level 7, as in 1 of 4 frames"):
+        finder.sequence(images, (20, 20, 80, 80), ["a.png", "b.png", "c.png", "d.png"])
+
+
 def test_whole():
     masks, eyes = Whole().sequence(np.zeros((3, 40, 50), np.uint8), None, ["a", "b", "c"])
     assert masks.all() and masks.shape == (3, 40, 50) and eyes is None
@@ -509,6 +517,7 @@ def test_threshold(network):
 def test_yunet_of_a_sequence(network):
     shown = [cell(2, 1), cell(2, 1), None, cell(2, 1), cell(7, 4)]
     images = np.stack([square(*[one] if one else [], shape=(200, 300), grey=255) for one in shown])
+    images[2, -1, -1] = 9  # nobody is there, but the picture is one
     masks, eyes = YuNet(network).sequence(images, None, list("abcde"))
     assert mask_boxes(masks).tolist() == [[56, 24, 104, 72]] * 5
     assert np.isnan(eyes).all(axis=(1, 2)).tolist() == [False, False, True, False, True]
