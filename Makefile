@@ -5,7 +5,7 @@ CONFIG ?= configs/synthetic.yaml
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup loso prepare test lint clean
+.PHONY: help setup loso check prepare test lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -20,6 +20,9 @@ setup: .venv/installed ## Create the environment with the tested versions.
 
 loso: setup $(if $(filter data/synthetic,$(DATA)),data/synthetic/annotation.csv) ## Hold out every subject once: make loso [DATA=folder CONFIG=file ARGS=overrides].
 	$(BIN)/mer4d loso --config $(CONFIG) --data.root '$(DATA)' $(ARGS)
+
+check: setup ## Name all that is wrong with a corpus: make check [DATA=folder CONFIG=file ARGS=overrides].
+	$(BIN)/mer4d check --config $(CONFIG) --data.root '$(DATA)' $(ARGS)
 
 prepare: setup ## Fill the cache alone: make prepare [DATA=folder CONFIG=file ARGS=overrides].
 	$(BIN)/mer4d prepare --config $(CONFIG) --data.root '$(DATA)' $(ARGS)

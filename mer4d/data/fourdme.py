@@ -116,7 +116,7 @@ class FourDME(SheetCorpus):
     of headings does not matter. A row without names and frame numbers, such as one of totals, is no clip.
 
     Flaws that leave a clip usable, and their kinds: frames missing between onset and offset (`gap`); as many frames as
-    from onset to offset, but with other numbers (`numbering`); AUs that cannot be read, the clip then has none (`aus`);
+    from onset to offset, but with other numbers (`numbering`); AUs that cannot be read, the clip then has none (`au_text`);
     AUs as text and as 0 or 1 that differ (`au_conflict`); emotions that differ, where `conflict` says which counts
     (`emotion_conflict`); a clip named like those of another subject (`subject`); a name twice on a list of the
     challenge (`list`). A subject who is written in several ways, such as S01 and s1, counts in one of them alone, as
@@ -229,7 +229,7 @@ class FourDME(SheetCorpus):
         try:
             units = parse_action_units(row.cells.get("AUs", ""), row.where)
         except AnnotationError as error:
-            ledger.doubt("aus", row.clip_id, error)
+            ledger.doubt("au_text", row.clip_id, error)
             return ()
         written = {f"AU{unit.number}" for unit in units}
         headings = ((re.fullmatch(r"AU ?0*(\d+)", name, re.IGNORECASE), cell) for name, cell in row.cells.items())

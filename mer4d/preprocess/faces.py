@@ -22,6 +22,9 @@ JUMP = 0.05
 """Least change of a box that can make it an outlier, as a share of its longer side; a cascade's steps are as large."""
 
 
+RISE = 6
+"""Least grey levels by which a subject is brighter than a background without noise."""
+
 FLAT = 4
 """Grey levels between the darkest and the brightest pixel below which a picture shows nothing."""
 
@@ -119,7 +122,8 @@ class FaceFinder(ABC):
 class Foreground(FaceFinder):
     """The largest bright region, holes filled: a subject before a darker background.
 
-    The threshold is Otsu's (1979, doi 10.1109/TSMC.1979.4310076).
+    The threshold is Otsu's (1979, doi 10.1109/TSMC.1979.4310076). Where the background is seen at the rim of the
+    picture it is lowered to just above the noise of what is dark there, so that dark hair belongs to the subject.
     """
 
     def find(self, image: np.ndarray, box: Box | None = None) -> Face | None:
@@ -371,8 +375,10 @@ def mask_boxes(masks: np.ndarray) -> np.ndarray:
 def _bright_region(image: np.ndarray) -> tuple[np.ndarray, float, float]:
     """Largest bright region (H, W) bool, its share of the picture, and by how many grey levels it is brighter."""
     blurred = cv2.GaussianBlur(image, (5, 5), 0)
-    _, bright = cv2.threshold(blurred, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    bright = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
+    _, bright = cv2.threshold(blurred, _level(blurred), 1, cv2.THRESH_BINARY)
+    # Padded, or a gap of a few pixels between the subject and the picture's edge would be closed as well.
+    bright = cv2.copyMakeBorder(bright, 4, 4, 4, 4, cv2.BORDER_CONSTANT)
+    bright = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))[4:-4, 4:-4]
     contours, _ = cv2.findContours(bright, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     region = np.zeros_like(bright)
     if contours:
@@ -380,6 +386,18 @@ def _bright_region(image: np.ndarray) -> tuple[np.ndarray, float, float]:
     mask, share = region.astype(bool), region.mean()
     contrast = blurred[mask].mean() - blurred[~mask].mean() if 0 < share < 1 else 0.0
     return mask, share, contrast
+
+
+def _level(picture: np.ndarray) -> float:
+    """Grey level above which a pixel of a picture (H, W) shows more than background."""
+    otsu, _ = cv2.threshold(picture, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    background = rim[rim <= otsu]
+    if 4 * len(background) < len(rim):
+        return otsu
+    middle = np.median(background)
+    spread = 1.4826 * np.median(np.abs(background - middle))
+    return min(otsu, middle + max(RISE, 5 * spread))
 
 
 def _filled(shape: tuple[int, int], box: Sequence[float]) -> np.ndarray:
