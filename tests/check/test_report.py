@@ -184,7 +184,7 @@ def two_in_a_column(folder, row):
     row.update(Others="2")
 
 
-@planted("'AUx'", "aus")
+@planted("'AUx'", "au_text")
 def garbage_for_aus(folder, row):
     row.update(AUs="AUx")
 
@@ -470,7 +470,7 @@ def test_the_table_has_every_problem(spoilt):
     assert [row["clip_id"] for row in rows] == [defect.clip_id for defect in report.defects]
     row = next(row for row in rows if row["clip_id"] == "S1_jpeg_cut_short")
     assert row["where"] == "gray_micro/S1/S1_jpeg_cut_short/10.jpg" and "truncated" in row["found"] and row["remedy"]
-    assert {row["doubt"] for row in rows} == {"", "gap", "aus", "au_conflict", "duplicate", "face"}
+    assert {row["doubt"] for row in rows} == {"", "gap", "au_text", "au_conflict", "duplicate", "face"}
 
 
 def test_the_table_of_a_person_is_grouped_by_clip(spoilt):

@@ -383,8 +383,8 @@ PLANTED = [
     (numbered(19, Onset=None, Emotion="x", sub_ID=".."), ["found '..'", "found 'x'", "found Onset blank"]),
 ]
 DOUBTFUL = [
-    (numbered(31, AUs="AU4,7"), "aus", "AUs such as AU4.k..L7, found 'AU4,7';"),
-    (numbered(32, AUs="AU4+4"), "aus", "every AU once, found AU4 twice"),
+    (numbered(31, AUs="AU4,7"), "au_text", "AUs such as AU4.k..L7, found 'AU4,7';"),
+    (numbered(32, AUs="AU4+4"), "au_text", "every AU once, found AU4 twice"),
     (numbered(33, fold_name="S3_33"), "subject", "a clip of subject S1, found fold_name 'S3_33';"),
 ]
 
@@ -529,7 +529,7 @@ def test_confused_rows_are_put_right_by_a_file_of_corrections(tmp_path):
 def test_doubts_can_be_accepted_and_clips_excluded(tmp_path):
     root = write_corpus(tmp_path, ROW | {"AUs": "?"}, SECOND | {"Emotion": "?"})
     (tmp_path / "corrections.yaml").write_text("""
-        S1_01: {reason: nobody knows, accept: [aus]}
+        S1_01: {reason: nobody knows, accept: [au_text]}
         S1_02: {reason: a hand covers the face, exclude: true}
     """)
     survey = FourDME(corrections=tmp_path / "corrections.yaml").survey(root)
