@@ -13,8 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 from rich import print as show
 
 from mer4d.check.report import check
-from mer4d.data import MER4DDataModule
-from mer4d.data.manifest import write_manifest
+from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError
 from mer4d.loso import LOSO, run_id, run_loso
 from mer4d.report import result_table

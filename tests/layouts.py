@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import openpyxl
 
-from mer4d.data.single_view import CASME2, CASME3, MMEW, SAMM, SMIC
+from mer4d.data.corpora.single_view import CASME2, CASME3, MMEW, SAMM, SMIC
 
 
 @dataclass(frozen=True)

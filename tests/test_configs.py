@@ -10,8 +10,7 @@ import yaml
 from layouts import LAYOUTS, Sample
 
 from mer4d.cli import main
-from mer4d.data import FourDME
-from mer4d.data.manifest import write_manifest
+from mer4d.data import FourDME, write_manifest
 from mer4d.task import MicroExpressionTask
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -22,7 +22,7 @@ from mer4d.check.contact_sheet import Strip, write_contact_sheets
 from mer4d.check.look import Look, look_at
 from mer4d.clip import Clip
 from mer4d.data import MER4DDataModule, Survey
-from mer4d.data.corrections import Corrections
+from mer4d.data.corpora.corrections import Corrections
 from mer4d.errors import Defect, FrameError, MER4DError, SettingError
 from mer4d.parallel import process_pool, processes, progress_bars
 from mer4d.preprocess import Preprocess

@@ -16,9 +16,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from mer4d.cache import FlowStore, SourceDigests
 from mer4d.clip import Clip, Problem
 from mer4d.data.augment import FlowAugmentation
-from mer4d.data.corpus import Corpus, Survey
+from mer4d.data.corpora.corpus import Corpus, Survey
+from mer4d.data.corpora.fourdme import FourDME
 from mer4d.data.folds import Fold, hold_out, label_matrix
-from mer4d.data.fourdme import FourDME
 from mer4d.data.prepared import ApexError, PreparedCorpus
 from mer4d.errors import Defect, FoldError, SettingError
 from mer4d.preprocess import Preprocess

@@ -11,8 +11,8 @@ import numpy as np
 
 from mer4d.cache import FlowStore, SourceDigests
 from mer4d.clip import Clip, Problem
-from mer4d.data.corpus import Corpus, Survey
-from mer4d.data.corrections import Corrections
+from mer4d.data.corpora.corpus import Corpus, Survey
+from mer4d.data.corpora.corrections import Corrections
 from mer4d.errors import AnnotationError, Defect, FoldError, FrameError, SettingError
 from mer4d.preprocess import Preprocess
 from mer4d.preprocess.prepare import FAULTS, look_up, prepare

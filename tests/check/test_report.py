@@ -21,7 +21,7 @@ from rich.console import Console
 from mer4d.check.report import _ahead, check
 from mer4d.cli import main
 from mer4d.data import FourDME, Manifest, MER4DDataModule, ReadyFlow
-from mer4d.data.fourdme import ONE_HOT
+from mer4d.data.corpora.fourdme import ONE_HOT
 from mer4d.errors import SettingError
 from mer4d.preprocess import Annotated, AutoViews, FaceCrop, MeshViews, PictureViews, Preprocess
 

@@ -11,7 +11,7 @@ from pytorch_lightning import Trainer
 
 from mer4d.clip import Problem
 from mer4d.data import FlowAugmentation, FourDME, Manifest, MER4DDataModule, ReadyFlow, leave_one_subject_out
-from mer4d.data.manifest import write_manifest
+from mer4d.data.corpora.manifest import write_manifest
 from mer4d.errors import AnnotationError, FoldError, FrameError, SettingError
 from mer4d.preprocess import ApexDetector, FaceCrop, PictureViews, Preprocess
 from mer4d.task import MicroExpressionTask

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mer4d.clip import Clip
-from mer4d.data.fourdme import FourDME
+from mer4d.data.corpora.fourdme import FourDME
 from mer4d.preprocess import TVL1, ApexDetector, FaceCrop, MeshViews, PictureViews
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -11,7 +11,7 @@ import trimesh
 from jsonargparse import ArgumentParser
 
 from mer4d.cache import write_atomically
-from mer4d.data.fourdme import FourDME
+from mer4d.data.corpora.fourdme import FourDME
 from mer4d.errors import CacheError, RunError, SettingError
 from mer4d.parallel import hold
 from mer4d.synth import write_corpus

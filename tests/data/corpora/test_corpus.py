@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mer4d.clip import Clip
-from mer4d.data.corpus import Corpus, Ledger, Survey
+from mer4d.data.corpora.corpus import Corpus, Ledger, Survey
 from mer4d.errors import AnnotationError, Defect, FrameError
 
 CLIP = Clip("c1", "S1", (), 0, 0, ("a",), flow=Path("c1.npy"))

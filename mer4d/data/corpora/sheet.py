@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from mer4d.clip import ActionUnit, Clip
-from mer4d.data.corpus import Corpus, Ledger, Survey
-from mer4d.data.corrections import Corrections
-from mer4d.data.footage import Footage, gaps, list_frames
+from mer4d.data.corpora.corpus import Corpus, Ledger, Survey
+from mer4d.data.corpora.corrections import Corrections
+from mer4d.data.corpora.footage import Footage, gaps, list_frames
 from mer4d.errors import AnnotationError, Defect, FrameError, SettingError
 
 SUFFIXES = (".xlsx", ".csv")
@@ -205,7 +205,7 @@ class SheetCorpus(Corpus):
         views: Sub-folders with one view each, in the order of the view axis; None for natural order.
         frame_rate: Frames per second, for durations in milliseconds; None where unknown.
         first_frame: Number that the sheet gives to the first frame of a video. Files carry their own numbers.
-        corrections: File of corrections, see mer4d.data.corrections.
+        corrections: File of corrections, see mer4d.data.corpora.corrections.
     """
 
     frames: str
@@ -263,7 +263,7 @@ class SheetCorpus(Corpus):
         """The frames at a place.
 
         Raises:
-            FrameError: They are not as mer4d.data.footage describes.
+            FrameError: They are not as mer4d.data.corpora.footage describes.
         """
         try:
             return list_frames(_on_disk(root, place), root, self.views)

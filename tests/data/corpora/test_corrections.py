@@ -2,8 +2,8 @@
 
 import pytest
 
-from mer4d.data.corrections import Correction, Corrections
-from mer4d.data.single_view import CASME2
+from mer4d.data.corpora.corrections import Correction, Corrections
+from mer4d.data.corpora.single_view import CASME2
 from mer4d.errors import AnnotationError, Defect, SettingError
 
 GOOD = """

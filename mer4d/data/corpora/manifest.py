@@ -13,12 +13,12 @@ import pandas as pd
 
 from mer4d.cache import write_atomically
 from mer4d.clip import ActionUnit, Clip, Frame
-from mer4d.data.action_units import parse_action_units
-from mer4d.data.corpus import Ledger, Survey
-from mer4d.data.footage import Footage
-from mer4d.data.labels import read_labels
-from mer4d.data.ready_flow import ReadyFlow
-from mer4d.data.sheet import Labels, Row, SheetCorpus, read_table
+from mer4d.data.corpora.action_units import parse_action_units
+from mer4d.data.corpora.corpus import Ledger, Survey
+from mer4d.data.corpora.footage import Footage
+from mer4d.data.corpora.labels import read_labels
+from mer4d.data.corpora.ready_flow import ReadyFlow
+from mer4d.data.corpora.sheet import Labels, Row, SheetCorpus, read_table
 from mer4d.errors import AnnotationError, FrameError, InstallationError, SettingError
 
 MARKS = ("onset", "apex", "offset")
@@ -39,7 +39,7 @@ class Manifest(SheetCorpus):
         clip_id           unique name
         subject           the person, who is held out as a whole
         frames            relative to the root: a folder of frames or a video file, or one for each view, left before
-                          right, joined by `;`; mer4d.data.footage describes folders
+                          right, joined by `;`; mer4d.data.corpora.footage describes folders
         onset, apex,      positions of frames in natural order, from 0; apex may be blank or missing. Instead of them
         offset            onset_frame, apex_frame, offset_frame: numbers from the names of the frames
         label or labels   `label` has the one class of the clip: the problem is multi-class. `labels` has one or more,
@@ -60,7 +60,7 @@ class Manifest(SheetCorpus):
         views: Sub-folders with one view each, in the order of the view axis; None for natural order.
         frame_rate: Frames per second where the table does not say it.
         first_frame: Number that `onset_frame` and its like give to the first frame of a video.
-        corrections: File of corrections, see mer4d.data.corrections.
+        corrections: File of corrections, see mer4d.data.corpora.corrections.
         classes: Order of the classes. None takes the order of their columns, or the alphabet where one column has all
             labels.
     """

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mer4d.clip import Clip
-from mer4d.data.corpus import Corpus, Ledger, Survey
-from mer4d.data.corrections import Corrections
-from mer4d.data.sheet import worksheets
+from mer4d.data.corpora.corpus import Corpus, Ledger, Survey
+from mer4d.data.corpora.corrections import Corrections
+from mer4d.data.corpora.sheet import worksheets
 from mer4d.errors import AnnotationError, Defect, SettingError
 
 
@@ -44,8 +44,8 @@ class Composite(Corpus):
             name of the corpus, the subject, the clip and the class by its name or by its position, from 0, among the
             classes; without a header. Zeros before a number make no difference (`s01_ne_01`, `s1_ne_01`). The class
             must be that of the clip's reader.
-        corrections: File of corrections (mer4d.data.corrections) that excludes clips of the composite or accepts doubts
-            about them. What corrects columns belongs into the file of the member.
+        corrections: File of corrections (mer4d.data.corpora.corrections) that excludes clips of the composite or
+            accepts doubts about them. What corrects columns belongs into the file of the member.
 
     Raises:
         SettingError: There are no members, or a name has other characters.

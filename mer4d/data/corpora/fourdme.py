@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mer4d.clip import EMOTIONS, ActionUnit, Clip
-from mer4d.data.action_units import parse_action_units
-from mer4d.data.corpus import Ledger, Survey
-from mer4d.data.sheet import Labels, Row, SheetCorpus, find_table, read_table
+from mer4d.data.corpora.action_units import parse_action_units
+from mer4d.data.corpora.corpus import Ledger, Survey
+from mer4d.data.corpora.sheet import Labels, Row, SheetCorpus, find_table, read_table
 from mer4d.errors import AnnotationError, Defect, SettingError
 
 COLUMNS = ("sub_ID", "fold_name", "Onset", "Apex", "Offset", "AUs")
@@ -116,10 +116,10 @@ class FourDME(SheetCorpus):
     of headings does not matter. A row without names and frame numbers, such as one of totals, is no clip.
 
     Flaws that leave a clip usable, and their kinds: frames missing between onset and offset (`gap`); as many frames as
-    from onset to offset, but with other numbers (`numbering`); AUs that cannot be read, the clip then has none (`au_text`);
-    AUs as text and as 0 or 1 that differ (`au_conflict`); emotions that differ, where `conflict` says which counts
-    (`emotion_conflict`); a clip named like those of another subject (`subject`); a name twice on a list of the
-    challenge (`list`). A subject who is written in several ways, such as S01 and s1, counts in one of them alone, as
+    from onset to offset, but with other numbers (`numbering`); AUs that cannot be read, the clip then has none
+    (`au_text`); AUs as text and as 0 or 1 that differ (`au_conflict`); emotions that differ, where `conflict` says
+    which counts (`emotion_conflict`); a clip named like those of another subject (`subject`); a name twice on a list of
+    the challenge (`list`). A subject who is written in several ways, such as S01 and s1, counts in one of them alone, as
     the others would leak the person into training.
 
     Not publicly known, and therefore settings: where meshes lie (`frames`; numbers in their names order them), whether
@@ -128,7 +128,8 @@ class FourDME(SheetCorpus):
     Known defect, after the reader in github.com/tvaranka/meb: rows 144 and 145 (counted from 0) of the released sheet
     have each other's AUs. That reader exchanges all columns from `AUs` to the last, among which `Emotion` and the
     others of the label may be. Row numbers do not survive an edited sheet, and the names of the two clips are not
-    public, so nothing is corrected unasked. Both belong into the file of `corrections`, see mer4d.data.corrections:
+    public, so nothing is corrected unasked. Both belong into the file of `corrections`, which
+    mer4d.data.corpora.corrections describes:
 
         fold_name_of_row_144:
           reason: rows 144 and 145 of release v1 have each other's AUs
@@ -145,7 +146,7 @@ class FourDME(SheetCorpus):
             for all of them, in natural order.
         frame_rate: Frames per second, for durations in milliseconds.
         first_frame: Number that the sheet gives to the first frame of a video. Files carry their own numbers.
-        corrections: File of corrections, see mer4d.data.corrections.
+        corrections: File of corrections, see mer4d.data.corpora.corrections.
         conflict: Which emotions count where the text and the columns with 0 or 1 differ: neither, so that the clip
             cannot be used (`raise`), the `text`, or the `columns`.
         uncertain_aus: Whether AUs marked `(k)` are kept.

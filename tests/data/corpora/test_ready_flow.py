@@ -13,7 +13,7 @@ from mer4d.data import ReadyFlow
 from mer4d.errors import AnnotationError, FrameError, SettingError
 from mer4d.preprocess.ready_flow import read_flow
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "write_ready_flow.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "write_ready_flow.py"
 INDEX = {"clip_id": "c1", "subject": "S1", "labels": "negative", "file": "c1.npy"}
 
 

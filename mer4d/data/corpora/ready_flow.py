@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mer4d.clip import Clip
-from mer4d.data.corpus import Corpus, Ledger, Survey
-from mer4d.data.labels import read_labels
-from mer4d.data.sheet import Row, read_table
+from mer4d.data.corpora.corpus import Corpus, Ledger, Survey
+from mer4d.data.corpora.labels import read_labels
+from mer4d.data.corpora.sheet import Row, read_table
 from mer4d.errors import FrameError
 
 NEEDED = ("clip_id", "subject", "file")
@@ -26,7 +26,7 @@ class ReadyFlow(Corpus):
         subject          the person, who is held out as a whole
         file             path of the array relative to the root
         label or labels  `label` has the one class of the clip: the problem is multi-class; `labels` has one or more,
-                         joined by `+`: it is multi-label. Or one column per class, see mer4d.data.labels
+                         joined by `+`: it is multi-label. Or one column per class, see mer4d.data.corpora.labels
         split            optional: `predict` where the clip has no label and is only to be predicted, else blank
 
     An array is what `numpy.save` writes of numbers (V, P, C=3, H, W) in float16, float32 or float64, of one shape for

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from mer4d.clip import ActionUnit
-from mer4d.data.action_units import parse_action_units
-from mer4d.data.corpus import Ledger
-from mer4d.data.sheet import Labels, Row, SheetCorpus, find_table, read_table
+from mer4d.data.corpora.action_units import parse_action_units
+from mer4d.data.corpora.corpus import Ledger
+from mer4d.data.corpora.sheet import Labels, Row, SheetCorpus, find_table, read_table
 from mer4d.errors import AnnotationError, FrameError, SettingError
 
 ROLES = ("subject", "clip", "onset", "apex", "offset", "aus", "emotion")

@@ -13,10 +13,10 @@ import pytest
 
 from mer4d.clip import ActionUnit, Clip, Frame
 from mer4d.data import FourDME, Manifest, ReadyFlow, Survey
-from mer4d.data.composite import Composite, Member
-from mer4d.data.fourdme import ChallengeLists
-from mer4d.data.manifest import write_manifest
-from mer4d.data.single_view import CASME2, SAMM
+from mer4d.data.corpora.composite import Composite, Member
+from mer4d.data.corpora.fourdme import ChallengeLists
+from mer4d.data.corpora.manifest import write_manifest
+from mer4d.data.corpora.single_view import CASME2, SAMM
 from mer4d.errors import AnnotationError, FrameError, InstallationError, SettingError
 
 ROW = {"clip_id": "c1", "subject": "S1", "frames": "clips/c1", "onset": 1, "apex": 2, "offset": 4, "label": "b"}

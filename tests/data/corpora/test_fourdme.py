@@ -10,10 +10,10 @@ import openpyxl
 import pytest
 
 from mer4d.clip import EMOTIONS, ActionUnit
-from mer4d.data.fourdme import ChallengeLists, FourDME, parse_emotions
+from mer4d.data.corpora.fourdme import ChallengeLists, FourDME, parse_emotions
 from mer4d.errors import AnnotationError, FrameError, SettingError
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 ONE_HOT = [emotion.capitalize() for emotion in EMOTIONS]
 ROW = {"sub_ID": "S1", "fold_name": "S1_01", "Onset": 98, "Apex": 100, "Offset": 103, "AUs": "AU4+7"}
 ROW |= {"Emotion": "Negative", "Positive": 0, "Negative": 1, "Surprise": 0, "Repression": 0, "Others": 0}

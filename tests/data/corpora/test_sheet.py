@@ -3,7 +3,7 @@
 import openpyxl
 import pytest
 
-from mer4d.data.sheet import Labels, SheetCorpus, find_table, read_table
+from mer4d.data.corpora.sheet import Labels, SheetCorpus, find_table, read_table
 from mer4d.errors import AnnotationError, FrameError, SettingError
 
 HEADER = ["clip", "who", "from", "peak", "to", "feels"]

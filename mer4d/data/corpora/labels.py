@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from mer4d.data.corpus import Ledger
-from mer4d.data.sheet import Labels, Row
+from mer4d.data.corpora.corpus import Ledger
+from mer4d.data.corpora.sheet import Labels, Row
 from mer4d.errors import AnnotationError, SettingError
 
 TEXT = ("label", "labels")

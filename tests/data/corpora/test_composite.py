@@ -6,12 +6,12 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
-from mer4d.data.composite import Composite, Member, _plain
+from mer4d.data.corpora.composite import Composite, Member, _plain
+from mer4d.data.corpora.single_view import CASME2, CASME3, MMEW, SAMM, SMIC, THREE
 from mer4d.data.datamodule import MER4DDataModule
-from mer4d.data.single_view import CASME2, CASME3, MMEW, SAMM, SMIC, THREE
 from mer4d.errors import AnnotationError, FrameError, SettingError
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 MEGC2019 = Composite(
     {
         "casme2": Member(CASME2(classes="three"), "CASME II"),

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mer4d.clip import Frame
-from mer4d.data.footage import gaps, list_frames
+from mer4d.data.corpora.footage import gaps, list_frames
 from mer4d.errors import FrameError
 from mer4d.preprocess.views import STILLS, VIDEOS
 

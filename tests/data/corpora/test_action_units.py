@@ -6,7 +6,7 @@ import re
 import pytest
 
 from mer4d.clip import ActionUnit
-from mer4d.data.action_units import parse_action_units
+from mer4d.data.corpora.action_units import parse_action_units
 from mer4d.errors import AnnotationError
 
 MARKS = {"both": [""], "left": ["L", "l", "L "], "right": ["R", "r", "\uff32"]}

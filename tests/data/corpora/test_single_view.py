@@ -8,7 +8,7 @@ import openpyxl
 import pytest
 
 from mer4d.clip import ActionUnit
-from mer4d.data.single_view import CASME2, CASME3, MMEW, SAMM, SMIC, THREE
+from mer4d.data.corpora.single_view import CASME2, CASME3, MMEW, SAMM, SMIC, THREE
 from mer4d.errors import AnnotationError, FrameError, SettingError
 from mer4d.preprocess import PictureViews, Whole
 
