@@ -581,6 +581,15 @@ def test_a_correction_of_an_unknown_clip_is_named(studio):
     assert defect.clip_id is None and "'S1_nobody'" in str(defect.error) and len(report.survey.clips) == 1
 
 
+def test_classes_that_do_not_fit_a_setting_are_named(studio):
+    studio.add("S1_one", Emotion="surprise")
+    studio.add("S1_two", Emotion="surprise+negative", Negative="1")
+    assert studio.check().clean
+    data = MER4DDataModule(studio.root, FourDME(), SMALL, studio.root.parent / "cache", jobs=1, multi_label=False)
+    (defect,) = check(data, studio.root.parent / "check").defects
+    assert defect.clip_id is None and "data.multi_label" in str(defect.error) and "'S1_two'" in str(defect.error)
+
+
 def test_what_a_correction_accepts_is_no_problem_but_a_note(studio):
     studio.add("S1_pictures")
     studio.add("S1_again", spoil=footage_of_another_clip)
