@@ -91,6 +91,10 @@ class MER4DCLI(LightningCLI):
         """Writes the synthetic corpus."""
         write_corpus(**self.config["synth"].as_dict())
 
+    def after_fit(self) -> None:
+        """Tells what `_tell` does."""
+        _tell(self.datamodule)
+
     def check(self) -> None:
         """Names all that is wrong with the corpus."""
         report = check(self.datamodule, self.config["check"].out)

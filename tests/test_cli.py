@@ -57,6 +57,20 @@ def test_prepare_fills_the_cache_and_says_how_good_the_apexes_are(quick, tmp_pat
     assert "12 clips ready" in text and "frames" in text
 
 
+@pytest.mark.parametrize("command", ["fit", "prepare", "loso", "manifest"])
+def test_what_was_done_to_the_corpus_is_told(command, quick, packed_corpus, tmp_path, capsys):
+    root = shutil.copytree(packed_corpus, tmp_path / "corpus")
+    (root / "gray_micro" / "S1" / "S1_1" / "9.png").unlink()
+    shutil.rmtree(root / "gray_micro" / "S2" / "S2_1")
+    Path("corrections.yaml").write_text("S3_1: {reason: a hand covers the face, exclude: true}")
+    settings = ["--data.corpus.corrections=corrections.yaml", "--data.on_error=skip", f"--data.root={root}"]
+    main([command, *quick, *settings])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Note: clip 'S3_1': left out (a hand covers the face)" in text
+    assert "Skipped: " in text and "S2_1: expected the frames of a clip, found no such folder" in text
+    assert "In doubt: gap (1); `mer4d check` names the clips" in text
+
+
 def test_print_config_shows_defaults_and_overrides(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["loso", "--model.network.width=3", "--seed_everything=7", "--print_config"])

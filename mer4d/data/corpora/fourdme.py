@@ -119,8 +119,8 @@ class FourDME(SheetCorpus):
     from onset to offset, but with other numbers (`numbering`); AUs that cannot be read, the clip then has none
     (`au_text`); AUs as text and as 0 or 1 that differ (`au_conflict`); emotions that differ, where `conflict` says
     which counts (`emotion_conflict`); a clip named like those of another subject (`subject`); a name twice on a list of
-    the challenge (`list`). A subject who is written in several ways, such as S01 and s1, counts in one of them alone, as
-    the others would leak the person into training.
+    the challenge (`list`). A subject who is written in several ways, such as S01 and s1, counts in one of them alone,
+    as the others would leak the person into training.
 
     Not publicly known, and therefore settings: where meshes lie (`frames`; numbers in their names order them), whether
     views lie apart (`views`), what the challenge delivers (`challenge`).
