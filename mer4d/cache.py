@@ -24,7 +24,7 @@ import numpy as np
 from mer4d.errors import CacheError, FrameError, MER4DError
 from mer4d.parallel import processes, progress_bars
 
-FORMAT = 2
+FORMAT = 3
 """Version of the preprocessing and of the entry layout; raise it whenever either changes what an entry holds."""
 
 _hash = partial(hashlib.blake2b, digest_size=16)
@@ -40,16 +40,24 @@ class FlowEntry:
     Args:
         flow: (V, P, C, H, W) float32, channels u, v, magnitude, in pixels of the crop, +x right, +y down.
         apex: () int64, position of the apex that split the phases, counted within the clip.
+        detected_apex: () int64, position of the apex that was found; another one where an annotated apex is used.
+        confidence: () float32, of the detected apex, 0..1.
         curve: (T,) float32, motion intensity from onset to offset.
+        view_curves: (V, T) float32, the same of each view alone.
+        quality: (V, P, Q) float32, how far the flow can be trusted, see `mer4d.preprocess.flow.QUALITIES`.
         boxes: (V, 4) int64, crop of each view as x0, y0, x1, y1 in pixels of the view.
 
-    Where other software made the flow, its unit is that software's, the apex is the annotated one or -1, and curve and
-    boxes are empty: (0,) and (0, 4).
+    Where other software made the flow, its unit is that software's, the apex is the annotated one or -1, the detected
+    one is -1, the confidence is 0, and everything else is empty: T, Q, and V of the boxes and curves are 0.
     """
 
     flow: np.ndarray
     apex: np.ndarray
+    detected_apex: np.ndarray
+    confidence: np.ndarray
     curve: np.ndarray
+    view_curves: np.ndarray
+    quality: np.ndarray
     boxes: np.ndarray
 
 

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 from rich import print as show
 
 from mer4d.check.report import check
+from mer4d.compare import compare
 from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError
 from mer4d.loso import LOSO, run_id, run_loso
@@ -31,6 +32,12 @@ DATA_COMMANDS = {
 
 COMMANDS = {**DATA_COMMANDS, "loso": "Hold out every subject once and report the pooled result."}
 """Commands that take the same configuration as `fit`."""
+
+FUNCTIONS = {
+    "compare": (compare, "Say whether one of two runs on the same clips is better than the other."),
+    "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
+}
+"""Commands that are one function, whose parameters they take."""
 
 
 class MER4DCLI(LightningCLI):
@@ -52,12 +59,14 @@ class MER4DCLI(LightningCLI):
             self._add_arguments(self._subcommand_parsers[name])
             subcommands.add_subcommand(name, self._subcommand_parsers[name], help=purpose)
         check, manifest = (self._subcommand_parsers[name] for name in ("check", "manifest"))
-        check.add_argument("--out", type=Path, default=Path("check"), help="Folder of the table and contact sheets.")
+        check.add_argument("--out", type=Path, default=Path("check"), help="Folder of tables and contact sheets.")
+        check.add_argument("--flow", type=bool, default=True, help="Whether to measure flow and say how good it is.")
         manifest.add_argument("--file", type=Path, help="CSV to write; by default manifest.csv in the corpus.")
         manifest.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
-        synth = ArgumentParser(description=write_corpus.__doc__.split("\n\n")[0])
-        synth.add_function_arguments(write_corpus, as_positional=True)
-        subcommands.add_subcommand("synth", synth, help="Write a synthetic corpus of textured mesh sequences.")
+        for name, (function, purpose) in FUNCTIONS.items():
+            parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
+            parser.add_function_arguments(function, as_positional=True)
+            subcommands.add_subcommand(name, parser, help=purpose)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
         """Parses, and keeps Lightning quiet where it would introduce itself once per fold."""
@@ -67,7 +76,7 @@ class MER4DCLI(LightningCLI):
                 logging.getLogger(name).setLevel(logging.WARNING)
 
     def _set_seed(self) -> None:
-        if self.subcommand != "synth":  # which has a seed of its own
+        if self.subcommand not in FUNCTIONS:  # which have seeds of their own
             super()._set_seed()
 
     def instantiate_classes(self) -> None:
@@ -76,13 +85,13 @@ class MER4DCLI(LightningCLI):
             parser = ArgumentParser()
             parser.add_class_arguments(MER4DDataModule, "data")
             self.datamodule = parser.instantiate(Namespace(data=self.config[self.subcommand].data)).data
-        elif self.subcommand != "synth":
+        elif self.subcommand not in FUNCTIONS:
             super().instantiate_classes()
             # Lightning writes the link's object into the configuration, which then could not be saved nor read again.
             self.config_dump["model"].pop("problem")
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand in (*COMMANDS, "synth"):
+        if subcommand in COMMANDS | FUNCTIONS:
             getattr(self, subcommand)()
         else:
             super()._run_subcommand(subcommand)
@@ -91,13 +100,18 @@ class MER4DCLI(LightningCLI):
         """Writes the synthetic corpus."""
         write_corpus(**self.config["synth"].as_dict())
 
+    def compare(self) -> None:
+        """Compares two runs."""
+        show(compare(**self.config["compare"].as_dict()).render())
+
     def after_fit(self) -> None:
         """Tells what `_tell` does."""
         _tell(self.datamodule)
 
     def check(self) -> None:
         """Names all that is wrong with the corpus."""
-        report = check(self.datamodule, self.config["check"].out)
+        settings = self.config["check"]
+        report = check(self.datamodule, settings.out, settings.flow)
         show(report.render())
         if not report.clean:
             sys.exit(1)

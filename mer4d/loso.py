@@ -141,7 +141,7 @@ def _match(directory: Path, config: dict[str, Any]) -> None:
     """Writes the configuration of a new run, compares it with that of an old one."""
     path = directory / "config.yaml"
     if path.exists():
-        before, now = (_flat(each) for each in (yaml.safe_load(path.read_text()), config))
+        before, now = (flat(each) for each in (yaml.safe_load(path.read_text()), config))
         changed = sorted(
             key
             for key in before | now
@@ -157,11 +157,11 @@ def _match(directory: Path, config: dict[str, Any]) -> None:
     write_atomically(path, yaml.safe_dump(config, sort_keys=False).encode())
 
 
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
     """Leaves of a nested configuration by dotted name.
 
     Example:
-        >>> _flat({"data": {"seed": 1, "corpus": {}}})
+        >>> flat({"data": {"seed": 1, "corpus": {}}})
         {'data.seed': 1}
     """
     if not isinstance(config, dict):
@@ -169,7 +169,7 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     return {
         name: leaf
         for key, value in config.items()
-        for name, leaf in _flat(value, f"{prefix}.{key}" if prefix else key).items()
+        for name, leaf in flat(value, f"{prefix}.{key}" if prefix else key).items()
     }
 
 

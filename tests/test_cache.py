@@ -21,7 +21,17 @@ from mer4d.errors import CacheError, FaceError, FrameError, MER4DError
 def entry():
     rng = np.random.default_rng(0)
     flow = rng.standard_normal((2, 2, 3, 8, 8)).astype(np.float32)
-    return FlowEntry(flow, np.array(3), np.arange(5, dtype=np.float32), np.array([[1, 2, 3, 4]] * 2, np.int64))
+    curves = rng.random((2, 5), np.float32)
+    return FlowEntry(
+        flow=flow,
+        apex=np.array(3),
+        detected_apex=np.array(2),
+        confidence=np.array(0.5, np.float32),
+        curve=curves.mean(axis=0),
+        view_curves=curves,
+        quality=rng.random((2, 2, 5), np.float32),
+        boxes=np.array([[1, 2, 3, 4]] * 2, np.int64),
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import yaml
 
 from mer4d.cli import main
 
-COMMANDS = ("fit", "validate", "test", "predict", "check", "manifest", "prepare", "loso", "synth")
+COMMANDS = ("fit", "validate", "test", "predict", "check", "manifest", "prepare", "loso", "compare", "synth")
 
 
 def test_help_lists_every_command_as_module_and_as_program():
@@ -26,7 +26,8 @@ def test_help_of_a_command_explains_its_options(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     text = capsys.readouterr().out
-    assert ("Number of people" if command == "synth" else "Subject to hold out") in text
+    known = {"synth": "Number of people", "compare": "Folder of a run"}
+    assert known.get(command, "Subject to hold out") in text
 
 
 def test_fit_test_and_predict_with_the_same_configuration(quick, tmp_path):

@@ -1,6 +1,7 @@
 """The order of the rooms: imports point down, never up and never in a circle."""
 
 import ast
+import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -16,7 +17,7 @@ ROOMS = (
     ("models",),
     ("data", "synth"),
     ("task", "callbacks"),
-    ("loso", "report", "check"),
+    ("loso", "report", "check", "compare"),
     ("cli", "__main__"),
 )
 """From the ground up; "" is the package itself, `mer4d/__init__.py`."""
@@ -89,10 +90,20 @@ def test_nothing_is_named_utils():
     assert [module for module in IMPORTS if {"utils", "util", "helpers", "common"} & set(module.split("."))] == []
 
 
-def test_preprocess_needs_no_torch():
-    heavy = {"torch", "pytorch_lightning", "lightning", "torchmetrics"}
+HEAVY = {"torch", "pytorch_lightning", "lightning", "torchmetrics"}
+TORCH_BACKEND = "mer4d.preprocess.flow.tvl1_torch"
+
+
+def test_preprocess_knows_torch_in_one_place_alone():
     rooms = [module for module in IMPORTS if floor(module) <= floor("mer4d.preprocess")]
-    assert [module for module in rooms if {other.split(".")[0] for other in IMPORTS[module]} & heavy] == []
+    assert [module for module in rooms if {other.split(".")[0] for other in IMPORTS[module]} & HEAVY] == [TORCH_BACKEND]
+
+
+def test_preprocess_loads_no_torch_unless_it_is_asked_to():
+    """Worker processes pass here; torch would cost each of them seconds and hundreds of megabytes."""
+    program = "import sys, mer4d.preprocess.prepare, mer4d.check.look; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "mer4d.preprocess" in loaded and not HEAVY & set(loaded)
 
 
 def test_models_are_torch_alone():

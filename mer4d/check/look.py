@@ -24,6 +24,7 @@ class Look:
     Args:
         clip_id: Its name.
         defects: All that is wrong with them.
+        views: Names along the view axis V, empty where nothing could be read.
         form: What must be alike in all clips: the names of the views, or the shape of ready-made flow. Empty where
             nothing could be read.
         resolution: Height and width of a view in pixels, None where nothing could be read.
@@ -31,6 +32,7 @@ class Look:
 
     clip_id: str
     defects: tuple[Defect, ...]
+    views: tuple[str, ...]
     form: str
     resolution: tuple[int, int] | None
 
@@ -43,7 +45,8 @@ def look_at(clip: Clip, preprocess: Preprocess) -> tuple[Look, Strip]:
     try:
         if clip.flow is not None:
             flow = read_flow(clip.flow)
-            form, pictures = f"flow {flow.shape}", flow_pictures(flow)
+            phases = [f"phase {phase + 1}" for phase in range(flow.shape[1])]
+            form, pictures = f"flow {flow.shape}", flow_pictures(flow, inspection.views, phases)
         else:
             views = preprocess.views.read(clip)
             pictures = face_pictures(clip, preprocess.crop(views)[0], inspection.views)
@@ -54,7 +57,8 @@ def look_at(clip: Clip, preprocess: Preprocess) -> tuple[Look, Strip]:
     said = [clip.clip_id, clip.subject, " + ".join(clip.emotions) or "to be predicted"]
     if defects:
         said.append("(see problems.csv)")
-    return Look(clip.clip_id, tuple(defects), form, inspection.resolution), Strip("   ".join(said), pictures)
+    look = Look(clip.clip_id, tuple(defects), inspection.views, form, inspection.resolution)
+    return look, Strip("   ".join(said), pictures)
 
 
 def moments(clip: Clip) -> dict[str, int]:
@@ -72,12 +76,12 @@ def face_pictures(clip: Clip, crops: Views, names: Sequence[str]) -> tuple[tuple
     )
 
 
-def flow_pictures(flow: np.ndarray) -> tuple[tuple[str, np.ndarray], ...]:
+def flow_pictures(flow: np.ndarray, views: Sequence[str], phases: Sequence[str]) -> tuple[tuple[str, np.ndarray], ...]:
     """Small pictures of the magnitude in every view and phase, white being the largest of the clip."""
-    magnitude = flow[:, :, 2].clip(1e-6)
-    grey = (255 * magnitude / magnitude.max()).astype(np.uint8)
+    magnitude = flow[:, :, 2]
+    grey = (255 * magnitude / max(magnitude.max(), 1e-6)).astype(np.uint8)
     return tuple(
-        (f"view {view + 1}, phase {phase + 1}", cv2.resize(grey[view, phase], (CELL, CELL)))
+        (f"{views[view]} {phases[phase]}", cv2.resize(grey[view, phase], (CELL, CELL)))
         for view, phase in np.ndindex(grey.shape[:2])
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,10 +17,11 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from mer4d.cache import write_atomically
+from mer4d.cache import FlowStore, write_atomically
 from mer4d.check.contact_sheet import Strip, write_contact_sheets
-from mer4d.check.look import Look, look_at
-from mer4d.clip import Clip
+from mer4d.check.flow import FlowReport, report_flow
+from mer4d.check.look import Look, flow_pictures, look_at
+from mer4d.clip import PHASES, Clip
 from mer4d.data import MER4DDataModule, Survey
 from mer4d.data.corpora.corrections import Corrections
 from mer4d.errors import Defect, FrameError, MER4DError, SettingError
@@ -43,8 +44,10 @@ class CheckReport:
         notes: What was done on purpose: corrections applied, clips left out, doubts accepted.
         resolutions: Height and width of a view in pixels, and how many clips have it.
         forms: What must be alike in all clips (views, or the shape of ready-made flow), and how many clips have it.
+        flow: How far the flow of each clip can be trusted; None where it was not measured.
         table: File with all defects.
-        pages: Contact sheets.
+        flow_table: File with what `flow` holds, where it was measured.
+        pages: Contact sheets, clips whose flow stands out as bad first.
     """
 
     root: Path
@@ -53,7 +56,9 @@ class CheckReport:
     notes: tuple[str, ...]
     resolutions: Counter[tuple[int, int]]
     forms: Counter[str]
+    flow: FlowReport | None
     table: Path
+    flow_table: Path | None
     pages: tuple[Path, ...]
 
     @property
@@ -80,10 +85,12 @@ class CheckReport:
             parts.append(problem_table(self.defects, self.root))
         if self.survey.clips:
             parts += [overview(self), class_table(self.survey)]
+        if self.flow:
+            parts.append(self.flow.render())
         parts += [Text(f"Note: {note}") for note in self.notes]
-        sheets = f", {self.pages[0]}" if self.pages else ""
-        sheets += f" to {self.pages[-1].name}" if len(self.pages) > 1 else ""
-        parts.append(Text(f"Files: {self.table}{sheets}"))
+        files = [self.table, self.flow_table, *self.pages[:1]]
+        sheets = f" to {self.pages[-1].name}" if len(self.pages) > 1 else ""
+        parts.append(Text(f"Files: {', '.join(str(file) for file in files if file)}{sheets}"))
         if self.defects:
             parts += [
                 self.verdict,
@@ -96,14 +103,16 @@ class CheckReport:
         return Group(*parts)
 
 
-def check(data: MER4DDataModule, out: Path) -> CheckReport:
-    """Reads all of a corpus, and writes `problems.csv` and contact sheets.
+def check(data: MER4DDataModule, out: Path, flow: bool = True) -> CheckReport:
+    """Reads all of a corpus, and writes `problems.csv`, `flow_quality.csv` and contact sheets.
 
-    Memory holds one clip per process and one page, however large the corpus is.
+    Memory holds one clip per process and one page, however large the corpus is. Measured flow stays in the store, where
+    training finds it.
 
     Args:
         data: Corpus, and how it is to be read.
         out: Folder for the files, made if need be.
+        flow: Whether to measure flow, too, and tell how far it can be trusted.
 
     Raises:
         CacheError: The disk refused a file.
@@ -116,11 +125,18 @@ def check(data: MER4DDataModule, out: Path) -> CheckReport:
         survey, corrections = Survey((), (), True, (Defect(None, error),)), Corrections.read(None)
     looks: list[Look] = []
     found: list[Defect] = []
+    measured, unmeasured = FlowReport({}, ()), []
+    if flow:
+        try:
+            measured, unmeasured = report_flow(survey.clips, data)
+        except SettingError as error:  # of which every clip may say the same below
+            unmeasured = [Defect(None, error)]
+    worst_first = sorted(survey.clips, key=lambda clip: not measured.stands_out(clip.clip_id))
 
     def strips() -> Iterator[Strip]:
-        for look, strip in look_at_all(survey.clips, data.preprocess, data.jobs):
+        for look, strip in look_at_all(worst_first, data.preprocess, data.jobs):
             looks.append(look)
-            yield strip
+            yield with_flow(strip, look, measured, data.store)
 
     if survey.clips and all(defect.doubt for defect in survey.defects):
         try:
@@ -129,7 +145,18 @@ def check(data: MER4DDataModule, out: Path) -> CheckReport:
             found.append(Defect(None, error))
     found += duplicates(survey.clips, data.digests)
     pages = write_contact_sheets(strips(), out)
-    found += [defect for look in looks for defect in look.defects] + unlike(looks)
+    place = {clip.clip_id: number for number, clip in enumerate(survey.clips)}
+    looks.sort(key=lambda look: place[look.clip_id])
+    seen = [defect for look in looks for defect in look.defects]
+    told = {defect.error.args[1:] for defect in seen}
+    found += seen + [defect for defect in unmeasured if defect.error.args[1:] not in told] + unlike(looks)
+    views = {look.clip_id: look.views for look in looks}
+    found += measured.doubts(views)
+    flow_table = out / "flow_quality.csv"
+    if measured.flows:
+        measured.write(flow_table, views)
+    else:
+        flow_table.unlink(missing_ok=True)
     defects = [*survey.defects, *corrections.settle(found, corrections.entries)]
     order = {clip_id: place for place, clip_id in enumerate(dict.fromkeys([None, *(each.clip_id for each in defects)]))}
     defects.sort(key=lambda defect: order[defect.clip_id])
@@ -141,9 +168,19 @@ def check(data: MER4DDataModule, out: Path) -> CheckReport:
         notes=(*survey.notes, *corrections.notes),
         resolutions=Counter(look.resolution for look in looks if look.resolution),
         forms=Counter(look.form for look in looks if look.form),
+        flow=measured if measured.flows else None,
         table=out / "problems.csv",
+        flow_table=flow_table if measured.flows else None,
         pages=tuple(pages),
     )
+
+
+def with_flow(strip: Strip, look: Look, measured: FlowReport, store: FlowStore) -> Strip:
+    """A strip and the flow of its clip, if it was measured."""
+    if (key := measured.keys.get(look.clip_id)) is None:
+        return strip
+    pictures = flow_pictures(store.read(key).flow, look.views, PHASES)
+    return replace(strip, title=f"{strip.title}   {measured.title(look.clip_id)}", pictures=strip.pictures + pictures)
 
 
 def look_at_all(clips: Sequence[Clip], preprocess: Preprocess, jobs: int | None) -> Iterator[tuple[Look, Strip]]:

@@ -1,6 +1,6 @@
 """A corpus as a run sees it: which of its clips can be used, where their flow is, and what is wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,6 +36,22 @@ class ApexError:
     milliseconds: float | None
     within_one: float
     worst: int
+
+    @classmethod
+    def of(cls, clips: Sequence[Clip], found: Sequence[int]) -> "ApexError | None":
+        """Compares the positions that were found with the annotated ones; None where there is no clip.
+
+        Args:
+            clips: N clips with an annotated apex.
+            found: N positions within the clips.
+        """
+        if not clips:
+            return None
+        errors = np.abs(np.array(found) - [clip.apex for clip in clips])
+        rates = [clip.frame_rate for clip in clips]
+        milliseconds = None if None in rates else float(np.mean(errors * 1000 / np.array(rates)))
+        within_one = float(np.mean(errors <= 1))
+        return cls(len(clips), float(errors.mean()), milliseconds, within_one, int(errors.max()))
 
     def __str__(self) -> str:
         milliseconds = "" if self.milliseconds is None else f", {self.milliseconds:.1f} ms"
@@ -202,10 +218,4 @@ class PreparedCorpus:
     def apex_error(self) -> ApexError | None:
         """See `MER4DDataModule.apex_error`."""
         clips = [clip for clip in self.usable if clip.apex is not None and clip.flow is None]
-        if not clips or self.preprocess.apex.mode == "annotated":
-            return None
-        errors = np.array([abs(int(self.store.read(self.keys[clip.clip_id]).apex) - clip.apex) for clip in clips])
-        rates = [clip.frame_rate for clip in clips]
-        milliseconds = None if None in rates else float(np.mean(errors * 1000 / np.array(rates)))
-        within_one = float(np.mean(errors <= 1))
-        return ApexError(len(clips), float(errors.mean()), milliseconds, within_one, int(errors.max()))
+        return ApexError.of(clips, [int(self.store.read(self.keys[clip.clip_id]).detected_apex) for clip in clips])

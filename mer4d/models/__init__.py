@@ -1,5 +1,6 @@
 """Networks in torch alone, the loss, and the scores."""
 
+from mer4d.models.comparison import PairedDifference, paired_difference
 from mer4d.models.losses import FocalLoss, class_weights, focal_loss, softmax_focal_loss
 from mer4d.models.metrics import (
     UAR,
@@ -21,6 +22,7 @@ __all__ = [
     "UF1",
     "Attention",
     "FocalLoss",
+    "PairedDifference",
     "TripleStreamMicroAttNet",
     "accuracy",
     "balanced_accuracy",
@@ -31,6 +33,7 @@ __all__ = [
     "decide",
     "decide_one",
     "focal_loss",
+    "paired_difference",
     "softmax_focal_loss",
     "uar",
     "uf1",

@@ -3,11 +3,12 @@
 from mer4d.preprocess.apex import ApexDetector
 from mer4d.preprocess.crop import FaceCrop
 from mer4d.preprocess.faces import Annotated, Cascade, FaceFinder, Foreground, Whole, YuNet
-from mer4d.preprocess.flow import TVL1
+from mer4d.preprocess.flow import DIS, TVL1, Farneback, FlowFunction, FlowMethod
 from mer4d.preprocess.pipeline import Preprocess
 from mer4d.preprocess.views import AutoViews, Inspection, MeshViews, PictureViews, Views, ViewSource
 
 __all__ = [
+    "DIS",
     "TVL1",
     "Annotated",
     "ApexDetector",
@@ -15,6 +16,9 @@ __all__ = [
     "Cascade",
     "FaceCrop",
     "FaceFinder",
+    "Farneback",
+    "FlowFunction",
+    "FlowMethod",
     "Foreground",
     "Inspection",
     "MeshViews",

@@ -1,4 +1,4 @@
-"""Apex: the frame of the strongest facial movement, found from both views together."""
+"""Apex: the frame of the strongest facial movement, found from all views together."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,56 +7,78 @@ import cv2
 import numpy as np
 
 from mer4d.errors import AnnotationError, SettingError
-from mer4d.preprocess.head_motion import remove_head_motion
+from mer4d.preprocess.flow import DIS, FlowMethod
+from mer4d.preprocess.head_motion import STABILIZE, Stabilize, remove_head_motion
 from mer4d.preprocess.views import Views
+
+
+@dataclass(frozen=True)
+class Apex:
+    """The apex of a sequence and what it was chosen from.
+
+    Args:
+        position: The one to use, in the sequence.
+        detected: The one that was found; another one where the annotated is used.
+        curve: (T,) float32, motion intensity over the face in all views, in pixels of the reduced crop.
+        view_curves: (V, T) float32, the same of each view alone.
+        confidence: Share of the peak by which the second choice falls short of it, 0..1; see `peak`.
+    """
+
+    position: int
+    detected: int
+    curve: np.ndarray
+    view_curves: np.ndarray
+    confidence: float
 
 
 @dataclass(frozen=True)
 class ApexDetector:
     """Chooses the apex of a sequence and keeps the curve of motion intensity it was chosen from.
 
-    Motion of a frame is the root mean square, over the face in all views, of the flow that leads to it after head
-    motion is removed. Onset and offset are both neutral, so intensity is the geometric mean of the motion from onset
-    and the motion from offset: noise that one of the two frames brings into all flows does not decide. The curve is
-    smoothed with a binomial window of five frames, and its maximum away from both ends is the apex. Flow for this
-    search is DIS (Kroeger et al. 2016, doi 10.1007/978-3-319-46493-0_29) on reduced pictures, for speed. The paper
-    speaks of peak motion intensity in both views and leaves the rest open; docs/method.md has the comparison.
+    See `intensity_curves` for the curve and `peak` for the choice. The paper speaks of peak motion intensity in both
+    views and leaves the rest open; docs/method.md compares ways.
 
     Args:
         mode: `auto` finds the apex; `annotated` takes the annotator's and still computes the curve.
+        stabilize: How the motion of the head is removed, see `remove_head_motion`.
         size: Height and width to which crops are reduced for the search, in pixels.
         edge: Share of the sequence at either end where no apex is looked for.
+
+    Raises:
+        SettingError: A setting is impossible.
     """
 
     mode: Literal["auto", "annotated"] = "auto"
+    stabilize: Stabilize = "auto"
     size: int = 128
     edge: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.mode not in ("auto", "annotated") or self.size < 32 or not 0 <= self.edge < 0.5:
+        known = self.mode in ("auto", "annotated") and self.stabilize in STABILIZE
+        if not known or self.size < 32 or not 0 <= self.edge < 0.5:
             raise SettingError(
                 "data.preprocess.apex",
-                "mode auto or annotated, size >= 32 and edge within 0..0.5",
+                f"mode auto or annotated, stabilize {', '.join(STABILIZE)}, size >= 32 and edge within 0..0.5",
                 self,
                 "correct the setting",
             )
 
-    def __call__(self, views: Views, annotated: int | None = None) -> tuple[int, np.ndarray]:
+    def __call__(self, views: Views, annotated: int | None = None) -> Apex:
         """Finds the apex.
 
         Args:
             views: (T, V, H, W) crops from onset to offset, T >= 2.
             annotated: Annotated apex, as a position in this sequence, if there is one.
 
-        Returns:
-            Position of the apex in the sequence, and the curve (T,) float32 in pixels of the reduced crop.
-
         Raises:
             AnnotationError: The mode is `annotated` and there is no annotation.
+            SettingError: The motion of the head is to be removed by a geometry that `views` lack.
         """
         self.require(annotated)
-        curve = intensity_curve(views, self.size)
-        return peak(curve, self.edge) if self.mode == "auto" else annotated, curve
+        view_curves = intensity_curves(views, self.size, self.stabilize)
+        curve = np.sqrt(np.square(view_curves).mean(axis=0))
+        detected, confidence = peak(curve, self.edge)
+        return Apex(detected if self.mode == "auto" else annotated, detected, curve, view_curves, confidence)
 
     def require(self, annotated: int | None) -> None:
         """Makes sure that the apex is annotated where it is not to be found.
@@ -68,51 +90,104 @@ class ApexDetector:
             raise AnnotationError("apex", "an annotated position", "none", "set data.preprocess.apex.mode to auto")
 
 
-def intensity_curve(views: Views, size: int) -> np.ndarray:
-    """Geometric mean of each frame's motion from the first and from the last: (T,) float32, pixels of the reduced crop.
+def intensity_curves(views: Views, size: int, stabilize: Stabilize = "auto") -> np.ndarray:
+    """How far the face is from neutral in each frame: root mean square over the motion from onset and from offset.
+
+    Args:
+        views: (T, V, H, W) crops, T >= 2.
+        size: Height and width to which they are reduced.
+        stabilize: How the motion of the head is removed.
+
+    Returns:
+        (V, T) float32, pixels of the reduced crop; 0 in the first and the last frame, and where there is no face.
+    """
+    energies = [
+        [
+            np.square(without_drift(motion)).sum(axis=-1).mean(axis=1)
+            for motion in face_motion(views, end, size, stabilize)
+        ]
+        for end in (0, -1)
+    ]
+    return np.sqrt(np.mean(energies, axis=0))
+
+
+def face_motion(
+    views: Views, reference: int, size: int, stabilize: Stabilize = "auto", flow: FlowMethod | None = None
+) -> list[np.ndarray]:
+    """Flow from one frame to all frames over the face of that frame, without the motion of the head.
 
     Args:
         views: (T, V, H, W) crops.
+        reference: Position of the frame at which the flow starts; -1 for the last.
         size: Height and width to which they are reduced.
+        stabilize: How the motion of the head is removed.
+        flow: How motion is measured; None for DIS (Kroeger et al. 2016, doi 10.1007/978-3-319-46493-0_29), for speed.
+
+    Returns:
+        For each view (T, N, 2) float32, pixels of the reduced crop, at the N pixels of its face; one of no motion where
+        there is no face.
     """
-    reduced = [[cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in row] for row in views.images]
-    neutral = [[_inside(face, size) for face in views.face[frame]] for frame in (0, -1)]
-    energy = [
-        [sum(map(_energy, reduced[reference], row, faces)) for row in reduced]
-        for reference, faces in zip((0, -1), neutral, strict=True)
-    ]
-    return np.power(np.prod(energy, axis=0), 1 / 4).astype(np.float32)
+    measure = flow or DIS()
+    pictures = [[_reduced(image, size) for image in images] for images in views.images]
+    faces = [_inside(face, size) for face in views.face[reference]]
+    motion = [np.zeros((len(pictures), max(1, face.sum()), 2), np.float32) for face in faces]
+    for frame in set(range(len(pictures))) - {reference % len(pictures)}:
+        flows = np.stack([*map(measure, pictures[reference], pictures[frame])])
+        still = remove_head_motion(flows, views, reference % len(pictures), stabilize)
+        for view, face in enumerate(faces):
+            motion[view][frame] = still[view][face] if face.any() else 0
+    return motion
+
+
+def without_drift(motion: np.ndarray) -> np.ndarray:
+    """Motion without what goes evenly from the first frame to the last.
+
+    Both frames are neutral, so the flow between them is no expression, but noise of the two pictures, a change of
+    light, and what is left of the head.
+
+    Args:
+        motion: (T, N, 2), T >= 2.
+
+    Example:
+        >>> without_drift(np.array([[[0.0, 0]], [[3, 1]], [[4, -2]]]))[:, 0].tolist()
+        [[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]
+    """
+    time = np.linspace(0, 1, len(motion), dtype=motion.dtype)[:, None, None]
+    return motion - (1 - time) * motion[0] - time * motion[-1]
+
+
+def _reduced(image: np.ndarray, size: int) -> np.ndarray:
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _inside(face: np.ndarray, size: int) -> np.ndarray:
     """Face (H, W) at the reduced size without its rim, where flow bleeds across the silhouette."""
-    reduced = cv2.resize(face.astype(np.uint8), (size, size), interpolation=cv2.INTER_AREA)
+    reduced = _reduced(face.astype(np.uint8), size)
     return cv2.erode(reduced, np.ones((size // 16, size // 16), np.uint8), borderValue=1).astype(bool)
 
 
-def _energy(reference: np.ndarray, picture: np.ndarray, face: np.ndarray) -> float:
-    """Mean square of the flow between two pictures of a view, head motion removed, over the face."""
-    if picture is reference or not face.any():
-        return 0.0
-    # A fresh object per pair: DIS keeps state between calls.
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(reference, picture, None)
-    return float(np.square(remove_head_motion(flow, face)[face]).sum(axis=-1).mean())
+def peak(curve: np.ndarray, edge: float) -> tuple[int, float]:
+    """Position of a curve's maximum away from its ends, and how far it stands out.
 
-
-def peak(curve: np.ndarray, edge: float) -> int:
-    """Position of a curve's maximum after smoothing, away from its ends.
+    The curve is smoothed over three frames. The second choice is the best frame that is more than an eighth of the
+    sequence away; the share of the peak by which it falls short is the confidence: 0 where it is as good as the peak,
+    where nothing moves, and where the sequence is too short for a second choice.
 
     Args:
-        curve: (T,), T >= 2.
+        curve: (T,), T >= 2, not negative.
         edge: Share of T at either end that is left out; the first and the last frame always are where T > 2.
 
     Example:
-        >>> peak(np.array([0, 1, 2, 3, 2, 1, 0, 9]), edge=0.2)
-        3
+        >>> peak(np.array([0.0, 0, 3, 5, 3, 0, 1, 9]), edge=0.2)
+        (3, 0.75)
     """
     last = len(curve) - 1
     if last < 2:
-        return last
-    smooth = np.convolve(np.pad(curve, 2, mode="edge"), np.array([1, 4, 6, 4, 1]) / 16, mode="valid")
+        return last, 0.0
+    smooth = np.convolve(np.pad(curve, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
     margin = min(max(1, round(edge * len(curve))), last // 2)
-    return margin + int(np.argmax(smooth[margin : last + 1 - margin]))
+    frames = np.arange(margin, last + 1 - margin)
+    best = int(frames[smooth[frames].argmax()])
+    others = smooth[frames[abs(frames - best) > np.ceil(len(curve) / 8)]]
+    stands_out = 1 - others.max() / smooth[best] if others.size and smooth[best] > 0 else 0.0
+    return best, float(stands_out)

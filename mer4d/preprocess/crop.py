@@ -8,6 +8,7 @@ import numpy as np
 
 from mer4d.errors import FaceError, SettingError
 from mer4d.preprocess.faces import steady_frames
+from mer4d.preprocess.geometry import transform
 from mer4d.preprocess.views import Views
 
 
@@ -37,28 +38,32 @@ class FaceCrop:
             views: (T, V, H, W) pictures.
 
         Returns:
-            The crop, (T, V, size, size), with eyes where `views` has them, and its boxes (V, 4) int64 in pixels of the
-            view; with `level_eyes`, of the view turned about the middle between its eyes.
+            The crop, (T, V, size, size), with eyes and geometry where `views` has them, and its boxes (V, 4) int64 in
+            pixels of the view; with `level_eyes`, of the view turned about the middle between its eyes.
 
         Raises:
             FaceError: A view shows no face in any frame.
             SettingError: Eyes are to be levelled, and there are none.
         """
         cropped = [self._crop(views, view) for view in range(views.images.shape[1])]
-        images, faces, eyes, boxes = zip(*cropped, strict=True)
+        images, faces, eyes, boxes, matrices = zip(*cropped, strict=True)
         together = partial(np.stack, axis=1)
-        return Views(together(images), together(faces), None if views.eyes is None else together(eyes)), np.stack(boxes)
+        eyes = None if views.eyes is None else together(eyes)
+        geometry = views.geometry and views.geometry.crop(np.stack(matrices), self.size)
+        return Views(together(images), together(faces), eyes, geometry), np.stack(boxes)
 
-    def _crop(self, views: Views, view: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-        """Images, faces, eyes and box of one view."""
+    def _crop(
+        self, views: Views, view: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+        """Images, faces, eyes and box of one view, and the matrix (2, 3) that takes its pixels into the crop."""
         face, eyes = views.face[:, view], None if views.eyes is None else views.eyes[:, view]
         level = levelling(eyes) if self.level_eyes else None
         box = sequence_box(face, self.margin, level)
         images = [cut(image, box, self.size, level=level) for image in views.images[:, view]]
         faces = [cut(mask.astype(np.uint8), box, self.size, cv2.BORDER_CONSTANT, level) > 0 for mask in face]
-        if eyes is not None:
-            eyes = transform(eyes, into_crop(box, self.size, level))
-        return np.array(images), np.array(faces), eyes, box
+        matrix = into_crop(box, self.size, level)
+        eyes = None if eyes is None else transform(eyes, matrix)
+        return np.array(images), np.array(faces), eyes, box, matrix
 
 
 def levelling(eyes: np.ndarray | None) -> np.ndarray:
@@ -91,11 +96,6 @@ def levelling(eyes: np.ndarray | None) -> np.ndarray:
     turn = np.array([[cosine, sine], [-sine, cosine]])
     middle = (left + right) / 2
     return np.column_stack([turn, middle - turn @ middle])
-
-
-def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Points (..., 2) multiplied by an affine matrix (2, 3)."""
-    return points[..., :1] * matrix[:, 0] + points[..., 1:] * matrix[:, 1] + matrix[:, 2]
 
 
 def sequence_box(face: np.ndarray, margin: float, level: np.ndarray | None = None) -> np.ndarray:

@@ -79,8 +79,28 @@ class Camera:
             >>> camera.project(np.array([[1.0, 1.0, 0.0]]))
             array([[41.5, 21.5]])
         """
-        right, down, forward = self.axes @ (points - self.position).T
+        # einsum, because BLAS may round differently with another number of threads
+        right, down, forward = np.einsum("ij,nj->in", self.axes, points - self.position)
         return np.stack([right, down], axis=1) / forward[:, None] * self.focal + (self.resolution - 1) / 2
+
+    def unproject(self, pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Points that appear at some pixels, the inverse of `project`.
+
+        Args:
+            pixels: (..., 2), x to the right and y down.
+            depth: (...) distance of the points along the direction of view, in the unit of the meshes.
+
+        Returns:
+            (..., 3) float64, in the unit of the meshes.
+
+        Example:
+            >>> camera = Camera(np.zeros(3), yaw=0, distance=10, focal=100, resolution=64)
+            >>> camera.unproject(np.array([41.5, 21.5]), np.array(10)).tolist()
+            [1.0, 1.0, 0.0]
+        """
+        right, down, forward = self.axes
+        x, y = np.moveaxis((pixels - (self.resolution - 1) / 2) / self.focal, -1, 0)[..., None]
+        return self.position + depth[..., None] * (forward + x * right + y * down)
 
 
 def grey_levels(picture: Image.Image) -> np.ndarray:
@@ -200,68 +220,56 @@ def cast_rays(camera: Camera, per_pixel: int) -> Rays:
     return Rays(camera, per_pixel, steps, origins.astype(np.float32), directions.astype(np.float32))
 
 
-def capture(mesh: Mesh, views: Sequence[Rays]) -> tuple[np.ndarray, np.ndarray]:
+def capture(mesh: Mesh, views: Sequence[Rays]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pictures of a mesh from several cameras, its texture unlit, on black.
 
     Embree finds the triangle that a ray hits; where on the triangle is computed anew in float64, because Embree's own
-    answer is off by up to 7e-4 of the triangle, which is motion that nobody made.
+    answer is off by up to 7e-4 of the triangle, which is motion that nobody made. Embree's distance is kept: it differs
+    from float64 by 5e-8 of itself in the median, no more than its own rounding.
 
     Args:
         mesh: What to look at.
         views: Rays of V cameras of one resolution H = W.
 
     Returns:
-        images (V, H, W) uint8 and face (V, H, W) bool, where at least half of a pixel's rays hit the mesh.
+        images (V, H, W) uint8; face (V, H, W) bool, where at least half of a pixel's rays hit the mesh; and depth
+        (V, H, W) float32, from the camera along its axis in the unit of the mesh, NaN where no ray hits. Depth is the
+        harmonic mean over the rays that hit: where the mesh is flat, exactly the depth at the middle of the pixel.
     """
     scene = EmbreeScene()
     TriangleMesh(scene, np.ascontiguousarray(mesh.vertices[mesh.triangles], np.float32))
-    pictures = [_picture(mesh, scene, rays) for rays in views]
-    images, faces = zip(*pictures, strict=True)
-    return np.stack(images), np.stack(faces)
+    images, faces, depths = zip(*(_picture(mesh, scene, rays) for rays in views), strict=True)
+    return np.stack(images), np.stack(faces), np.stack(depths)
 
 
-def _picture(mesh: Mesh, scene: EmbreeScene, rays: Rays) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W) uint8 and face (H, W) bool from one camera."""
-    triangles = scene.run(rays.origins, rays.directions, query="INTERSECT", output=True)["primID"]
-    hit = np.flatnonzero(triangles >= 0)
+def _picture(mesh: Mesh, scene: EmbreeScene, rays: Rays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image (H, W) uint8, face (H, W) bool and depth (H, W) float32 from one camera."""
+    shot = scene.run(rays.origins, rays.directions, query="INTERSECT", output=True)
+    seen, triangles = shot["primID"] >= 0, shot["primID"]
+    hit = np.flatnonzero(seen)
     row, column = np.divmod(hit, len(rays.steps))
     carried = mesh.shade[:, None] if mesh.texture is None else mesh.uv
-    surface = _surface_at(mesh, carried, rays.camera, triangles[hit], rays.steps[column], rays.steps[row])
+    surface = surface_at(mesh, carried, rays.camera, triangles[hit], rays.steps[column], rays.steps[row])
     grey = np.zeros(triangles.shape, np.float32)
     grey[hit] = surface[0] if mesh.texture is None else _bilinear(mesh.texture, *surface)
-    height, width = rays.camera.resolution, rays.camera.resolution
-    cells = (height, rays.per_pixel, width, rays.per_pixel)
-    hits = (triangles >= 0).reshape(cells).sum(axis=(1, 3))
+    hits = _per_pixel(seen, rays)
     face = hits * 2 >= rays.per_pixel**2
     # A mean over hits alone keeps the silhouette from darkening, which flow would take for an edge.
-    picture = np.rint(grey.reshape(cells).sum(axis=(1, 3)) / np.maximum(hits, 1))
-    return np.where(face, picture, 0).clip(0, 255).astype(np.uint8), face
+    picture = np.rint(_per_pixel(grey, rays) / np.maximum(hits, 1))
+    # Directions are of unit length along the axis of view, so that Embree's distance is the depth.
+    nearness = _per_pixel(seen / shot["tfar"].astype(np.float64), rays)
+    depth = np.divide(hits, nearness, out=np.full(hits.shape, np.nan), where=hits > 0)
+    return np.where(face, picture, 0).clip(0, 255).astype(np.uint8), face, depth.astype(np.float32)
 
 
-def exact_flow(first: Mesh, second: Mesh, camera: Camera) -> np.ndarray:
-    """True optical flow between two meshes with the same vertices and triangles, from geometry alone.
-
-    Args:
-        first: Mesh at the first time.
-        second: The same surface at the second time.
-        camera: Where both are seen from.
-
-    Returns:
-        (H, W, 2) float64, pixels, +x right, +y down; NaN where the first mesh is not seen. What the second mesh hides
-        has flow all the same.
-    """
-    scene, rays = EmbreeScene(), cast_rays(camera, per_pixel=1)
-    TriangleMesh(scene, np.ascontiguousarray(first.vertices[first.triangles], np.float32))
-    triangles = scene.run(rays.origins, rays.directions, query="INTERSECT", output=True)["primID"]
-    hit = np.flatnonzero(triangles >= 0)
-    row, column = np.divmod(hit, camera.resolution)
-    later = _surface_at(first, second.vertices, camera, triangles[hit], rays.steps[column], rays.steps[row])
-    flow = np.full((camera.resolution, camera.resolution, 2), np.nan)
-    flow[row, column] = camera.project(later.T) - np.stack([column, row], axis=1)
-    return flow
+def _per_pixel(values: np.ndarray, rays: Rays) -> np.ndarray:
+    """Sum (H, W) of what the rays of each pixel brought; several times as fast as a sum over axes of `reshape`."""
+    size, count = rays.camera.resolution, rays.per_pixel
+    cells = values.reshape(size, count, size, count)
+    return sum(sum(cells[:, row, :, column] for column in range(count)) for row in range(count))
 
 
-def _surface_at(
+def surface_at(
     mesh: Mesh, carried: np.ndarray, camera: Camera, triangle: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
     """What the vertices carry (vertices, K), where rays at x, y (N,) of a picture meet their triangles (N,): (K, N).

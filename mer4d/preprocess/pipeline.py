@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from mer4d.clip import PHASES, Clip
 from mer4d.errors import AnnotationError, FrameError, MER4DError, SettingError
 from mer4d.preprocess.apex import ApexDetector
 from mer4d.preprocess.crop import FaceCrop
-from mer4d.preprocess.flow import TVL1, flow_channels
-from mer4d.preprocess.head_motion import remove_head_motion
+from mer4d.preprocess.flow import QUALITIES, TVL1, FlowMethod, flow_back, flow_channels, flow_quality
+from mer4d.preprocess.head_motion import STABILIZE, Stabilize, remove_head_motion
 from mer4d.preprocess.ready_flow import read_flow
 from mer4d.preprocess.views import AutoViews, Inspection, Views, ViewSource, name_views
 
@@ -30,21 +31,24 @@ class Preprocess:
         crop: One square per sequence and view.
         apex: How the apex is chosen.
         flow: How motion is measured.
-        stabilize: `parametric` removes the head's motion from the network's input (a robust quadratic model per view;
-            not in the paper, see docs/method.md for what it is worth); `none` keeps the flow as measured.
+        stabilize: What takes the head's motion out of the network's input (not in the paper; docs/method.md says what
+            it is worth): `rigid`, one motion of the head in space for all views, where meshes tell the geometry;
+            `parametric`, a robust quadratic model per view; `auto`, the first where it can be had, else the second;
+            `none` keeps the flow as measured.
         size: Height and width of the flow tensor, the network's input.
     """
 
     views: ViewSource = field(default_factory=AutoViews)
     crop: FaceCrop = field(default_factory=FaceCrop)
     apex: ApexDetector = field(default_factory=ApexDetector)
-    flow: TVL1 = field(default_factory=TVL1)
-    stabilize: Literal["parametric", "none"] = "parametric"
+    flow: FlowMethod = field(default_factory=TVL1)
+    stabilize: Stabilize = "auto"
     size: int = 56
 
     def __post_init__(self) -> None:
-        if self.stabilize not in ("parametric", "none"):
-            raise SettingError("data.preprocess.stabilize", "parametric or none", self.stabilize, "correct the setting")
+        if self.stabilize not in STABILIZE:
+            expected = " or ".join(STABILIZE)
+            raise SettingError("data.preprocess.stabilize", expected, self.stabilize, "correct the setting")
         if not 8 <= self.size <= self.crop.size:
             raise SettingError(
                 "data.preprocess.size", f"8..{self.crop.size}, the size of the crop", self.size, "correct the setting"
@@ -94,8 +98,12 @@ class Preprocess:
             return Inspection((error,))
         return Inspection((), (height, width), name_views(views))
 
-    def __call__(self, clip: Clip) -> FlowEntry:
+    def __call__(self, clip: Clip, threads: int = 1) -> FlowEntry:
         """Processes one clip.
+
+        Args:
+            clip: The clip.
+            threads: To measure flow with; the result does not depend on them.
 
         Returns:
             Flow (V, P=2, C=3, size, size) and what led to it. Ready-made flow comes as it is.
@@ -112,16 +120,33 @@ class Preprocess:
             annotated = None if clip.apex is None else clip.apex - clip.onset
             self.apex.require(annotated)  # before the long work
             views, boxes = self.crop(self.views.read(clip))
-            apex, curve = self.apex(views, annotated)
-        flow = phase_flows(views, apex, self.flow)
-        if self.stabilize == "parametric":
-            starts = (0, apex)
-            for view, phase in np.ndindex(flow.shape[:2]):
-                flow[view, phase] = remove_head_motion(flow[view, phase], views.face[starts[phase], view])
-        channels = [[flow_channels(field, self.size) for field in phases] for phases in flow]
+            apex = self.apex(views, annotated)
+            flow, quality = self._measure(views, apex.position, threads)
         return FlowEntry(
-            flow=np.array(channels, np.float32), apex=np.array(clip.onset + apex), curve=curve, boxes=boxes
+            flow=flow,
+            apex=np.array(clip.onset + apex.position),
+            detected_apex=np.array(clip.onset + apex.detected),
+            confidence=np.array(apex.confidence, np.float32),
+            curve=apex.curve,
+            view_curves=apex.view_curves,
+            quality=quality,
+            boxes=boxes,
         )
+
+    def _measure(self, views: Views, apex: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
+        """Flow (V, P, C, size, size) of both phases as the network sees it, and its quality (V, P, Q)."""
+        phases = list(pairwise((0, apex, len(views.images) - 1)))
+        there = np.concatenate([views.images[start] for start, _ in phases])  # (P * V, H, W)
+        back = np.concatenate([views.images[end] for _, end in phases])
+        forward = np.split(self.flow.pairs(there, back, threads), len(phases))
+        backward = np.split(flow_back(there, back, threads), len(phases))
+        channels, quality = [], []
+        for (start, end), ahead, behind in zip(phases, forward, backward, strict=True):
+            still = remove_head_motion(ahead, views, start, self.stabilize)
+            channels.append([flow_channels(field, self.size) for field in still])
+            pictures = views.images[start], views.images[end], views.face[start]
+            quality.append(list(map(flow_quality, ahead, behind, still, *pictures)))
+        return np.stack(channels, axis=1), np.stack(quality, axis=1)
 
 
 @contextmanager
@@ -136,8 +161,9 @@ def naming(clip: Clip) -> Iterator[None]:
 def _plain(setting: Any) -> Any:
     """A setting as plain values; for a file, which may change or lie elsewhere, its content."""
     if is_dataclass(setting):
-        values = {field.name: _plain(getattr(setting, field.name)) for field in fields(setting)}
-        return {"class": type(setting).__name__, **values}
+        method = isinstance(setting, FlowMethod)
+        values = setting.key if method else {field.name: getattr(setting, field.name) for field in fields(setting)}
+        return {"class": type(setting).__name__, **{name: _plain(value) for name, value in values.items()}}
     if not isinstance(setting, Path):
         return setting
     try:
@@ -150,21 +176,10 @@ def _ready_entry(clip: Clip) -> FlowEntry:
     return FlowEntry(
         flow=read_flow(clip.flow),
         apex=np.array(-1 if clip.apex is None else clip.apex),
+        detected_apex=np.array(-1),
+        confidence=np.array(0, np.float32),
         curve=np.zeros(0, np.float32),
+        view_curves=np.zeros((0, 0), np.float32),
+        quality=np.zeros((0, 0, len(QUALITIES)), np.float32),
         boxes=np.zeros((0, 4), np.int64),
     )
-
-
-def phase_flows(views: Views, apex: int, flow: TVL1) -> np.ndarray:
-    """Flow from onset to apex and from apex to offset, in every view.
-
-    Args:
-        views: (T, V, H, W) crops from onset to offset.
-        apex: Position of the apex in the sequence.
-        flow: How motion is measured.
-
-    Returns:
-        (V, P=2, H, W, 2) float32, pixels of the crop, +x right, +y down.
-    """
-    onset, middle, offset = views.images[0], views.images[apex], views.images[-1]
-    return np.stack([[flow(a, b), flow(b, c)] for a, b, c in zip(onset, middle, offset, strict=True)])

@@ -1,5 +1,6 @@
 """Filling the flow store on all cores."""
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -57,7 +58,7 @@ def prepare(
     processes(jobs, tasks=1)  # so that an impossible setting is told even when nothing is missing
     keys, failed, missing = look_up(clips, preprocess, store, digests, jobs, on_error)
     if missing:
-        failed |= _fill(missing, keys, preprocess, store, processes(jobs, len(missing)), on_error == "skip")
+        failed |= _fill(missing, keys, preprocess, store, jobs, on_error == "skip")
     defects = tuple(Defect(clip.clip_id, failed[clip.clip_id]) for clip in clips if clip.clip_id in failed)
     return {name: key for name, key in keys.items() if name not in failed}, defects
 
@@ -97,14 +98,15 @@ def look_up(
 
 
 def _fill(
-    clips: list[Clip], keys: dict[str, str], preprocess: Preprocess, store: FlowStore, jobs: int, skip: bool
+    clips: list[Clip], keys: dict[str, str], preprocess: Preprocess, store: FlowStore, jobs: int | None, skip: bool
 ) -> dict[str, MER4DError]:
     """Computes entries; what is wrong with those that could not be, by clip id."""
     failed: dict[str, MER4DError] = {}
+    cores, jobs = processes(jobs, sys.maxsize), processes(jobs, len(clips))
     with progress_bars() as progress, process_pool(jobs) as pool:
         bar = progress.add_task(f"Preparing flow ({jobs} processes)", total=len(clips))
         try:
-            pending = {pool.submit(_process, clip, preprocess, store, keys[clip.clip_id]): clip for clip in clips}
+            pending = {pool.submit(_process, clip, preprocess, store, keys[clip.clip_id], cores // jobs): clip for clip in clips}
             for done in as_completed(pending):
                 try:
                     done.result()
@@ -124,8 +126,8 @@ def _fill(
     return failed
 
 
-def _process(clip: Clip, preprocess: Preprocess, store: FlowStore, key: str) -> None:
-    store.write(key, preprocess(clip))
+def _process(clip: Clip, preprocess: Preprocess, store: FlowStore, key: str, threads: int) -> None:
+    store.write(key, preprocess(clip, threads))
 
 
 def _origin(clip: Clip) -> str:

@@ -1,32 +1,21 @@
 """A whole synthetic corpus on disk, laid out as 4DME is, with meshes or pictures for frames."""
 
-import hashlib
-import json
 import shutil
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pandas as pd
 
 from mer4d.cache import write_atomically
 from mer4d.clip import EMOTIONS
 from mer4d.errors import CacheError, SettingError
 from mer4d.parallel import hold, process_pool, processes, progress_bars
-from mer4d.synth.builtin import built_in_face
-from mer4d.synth.face import Face
-from mer4d.synth.layouts import FRAMES, LAYOUTS, TREE, Layout, frame_writer, frames_folder
-from mer4d.synth.model_file import read_face_model
-from mer4d.synth.performance import Performance, cast, perform
-from mer4d.synth.skin import paint
-
-FORMAT = 1
-"""Version of the corpus; raise it whenever the same settings would give other files."""
-
-JPEG_QUALITY = 90
+from mer4d.synth.difficulty import Preset
+from mer4d.synth.layouts import FRAMES, TREE, frame_writer, frames_folder
+from mer4d.synth.recording import Corpus, Layout, Recording, Take, paint_subject
+from mer4d.synth.truth import measure, write_truth
 
 README = """# A synthetic 4D micro-expression corpus
 
@@ -41,88 +30,57 @@ Written by `mer4d synth`; no real person is shown. It is laid out as 4DME is (DO
     corpus.json                            the options
 """
 
+MODES = """
+Its people are mixed from the {modes} identity modes of a face model.
+"""
 
-@dataclass(frozen=True)
-class Corpus:
-    """What the content of a corpus depends on; `write_corpus` describes the fields.
+HARD = """
+## Preset hard
 
-    Raises:
-        SettingError: A field is impossible.
-    """
+    intensity at the apex      {low:g} to {high:g}
+    image noise                {noise:g} grey levels (standard deviation)
+    grain of the skin          {grain:.0%} of its contrast in the preset easy
+    brightness                 changes by up to {drift:.0%} over a clip
+    head                       turns by {head_motion:g} degrees about each axis (standard deviation) and shifts by 0.2
+                               cm per degree, slowly, with a tremor of {tremor:.0%} of that on top
+    missing AUs                {missing:.0%} of the emotions with several AUs lack one of them, never the first
+    distractors                {distractor:.0%} of the clips show, and their annotation names, an AU that belongs to
+                               none of their emotions
+    asymmetry                  {one_sided:.0%} of the AUs with sides show on one alone; AUs, and sides of an AU, have
+                               down to {evenness:.0%} of the intensity
+    residue                    up to {residue:.0%} of the expression is there up to the onset, and up to {residue:.0%}
+                               stays from the offset: neither frame is quite neutral
 
-    subjects: int
-    clips: int
-    intensity: tuple[float, float]
-    noise: float
-    head_motion: float
-    seed: int
-    face_model: Path | None
-    layout: Layout = "meshes"
+truth.csv has three more columns: distractor, the AU that does not belong, and residue_onset and residue_offset, the
+shares of the expression that are there up to the onset and from the offset.
+"""
 
-    def __post_init__(self) -> None:
-        low, high = self.intensity
-        for name, fine, expected in (
-            ("subjects", self.subjects >= 1, "at least 1"),
-            ("clips", self.clips >= 1, "at least 1"),
-            ("intensity", 0.1 <= low <= high <= 0.4, "two numbers within 0.1..0.4, the smaller one first"),
-            ("noise", 0 <= self.noise < np.inf, "at least 0"),
-            ("head_motion", 0 <= self.head_motion < np.inf, "at least 0"),
-            ("seed", self.seed >= 0, "at least 0"),
-            ("layout", self.layout in LAYOUTS, f"one of {', '.join(LAYOUTS)}"),
-        ):
-            if not fine:
-                raise SettingError(f"setting `{name}`", expected, getattr(self, name), "correct the setting")
+TRUTH = """
+## Ground truth
 
-    @property
-    def face(self) -> Face:
-        """The face that every subject is a variation of."""
-        return built_in_face() if self.face_model is None else read_face_model(self.face_model)
+    truth/{sub_ID}/{fold_name}.npz
 
-    @property
-    def options(self) -> str:
-        """All options as JSON; a model file counts by its content, wherever it lies."""
-        options = {"format": FORMAT, **asdict(self)}
-        if self.layout == "meshes":  # as corpora from before there were layouts have it
-            del options["layout"]
-        if self.face_model is not None:
-            options["face_model"] = hashlib.blake2b(self.face_model.read_bytes(), digest_size=16).hexdigest()
-        return json.dumps(options, indent=2) + "\n"
-
-    def rng(self, *place: int) -> np.random.Generator:
-        """The generator of the corpus (), a subject (number), a clip (and its number) or a frame (and its number)."""
-        return np.random.default_rng([self.seed, len(place), *place])
-
-
-@dataclass(frozen=True)
-class Take:
-    """A clip of the corpus: its place, counted from 0, and what happens in it."""
-
-    subject: int
-    clip: int
-    session: str
-    performance: Performance
-
-    @property
-    def sub_id(self) -> str:
-        """Name of the subject."""
-        return f"S{self.subject + 1:02d}"
-
-    @property
-    def name(self) -> str:
-        """Name of the clip, of the form that 4DME uses."""
-        return f"{self.sub_id}_{self.session}_{self.clip + 1:03d}_01_1"
+Arrays for `numpy.load`, or `mer4d.synth.read_truth`, which documents each. For two views (left, right) and two phases
+(onset to apex, apex to offset): the exact flow in pixels of what `MeshViews` with its defaults sees (256 x 256, +x
+right, +y down, NaN off the surface), `face`, where the first picture shows the surface, and `visible`, where the second
+picture shows the same point of it. For every frame: the head's rotation vector (degrees) and shift (cm), about `pivot`,
+and the intensities of the AUs on the subject's left and right. Besides: onset, apex and offset as positions from 0, and
+the cameras.
+"""
 
 
 def write_corpus(
     out: Path,
     subjects: int = 10,
     clips: int = 8,
-    intensity: tuple[float, float] = (0.2, 0.4),
-    noise: float = 1.5,
-    head_motion: float = 0.15,
+    preset: Preset = "easy",
+    intensity: tuple[float, float] | None = None,
+    noise: float | None = None,
+    head_motion: float | None = None,
     seed: int = 0,
     face_model: Path | None = None,
     layout: Layout = "meshes",
+    ground_truth: bool = False,
     jobs: int | None = None,
     progress: bool = True,
 ) -> None:
@@ -135,13 +93,19 @@ def write_corpus(
         out: Folder of the corpus.
         subjects: Number of people.
         clips: Number of clips of each person.
+        preset: `easy`, for quick starts, or `hard`, for numbers that are reported: weaker expressions, more noise and
+            head motion with a tremor, AUs that are missing, uneven or do not belong, expressions that start and end
+            above neutral, smoother skin. What is set below counts instead of the preset's value.
         intensity: Least and greatest intensity at the apex, 1 being a full expression; within 0.1..0.4.
         noise: Standard deviation of the image noise, grey levels.
         head_motion: Standard deviation of the head's rotation about each axis, degrees; 0.2 cm of shift per degree.
         seed: Everything random follows from it.
-        face_model: Blendshape model (.npz) to use instead of the built-in face.
+        face_model: Blendshape model to use instead of the built-in face: an .npz file, or the folder FaceXModel of
+            ICT-FaceKit.
         layout: What a frame is: `meshes`; or pictures of the same meshes, as two cameras see them, in one image
             `side_by_side` or `stacked`, or `separate` in a folder for each view.
+        ground_truth: Whether to write exact flow and visibility, the head's pose and the AUs' intensities over time as
+            well (folder truth). A corpus that is there without them gets them.
         jobs: Processes to use; None for one per core.
         progress: Whether to show progress bars.
 
@@ -150,45 +114,20 @@ def write_corpus(
         CacheError: The disk refused a file; what is complete stays.
         RunError: Another process writes the same corpus.
     """
-    corpus = Corpus(subjects, clips, intensity, noise, head_motion, seed, face_model, layout)
+    corpus = Corpus(subjects, clips, intensity, noise, head_motion, seed, face_model, layout, preset)
     processes(jobs, tasks=1)  # so that an impossible setting is told before anything is written
-    modes = len(corpus.face.identities)  # now, so that an unusable model file is told before anything is written
+    _ = corpus.face  # so is an unusable model file
     _claim(out, corpus)
-    if not (out / "annotation.csv").exists():
-        with hold(out / frames_folder(layout)):
-            _write(corpus, modes, out, jobs, progress)
-
-
-def _write(corpus: Corpus, modes: int, out: Path, jobs: int | None, progress: bool) -> None:
-    """Writes what is missing, the annotation sheet last; `modes` is how many the face's identities have."""
-    emotions = cast(corpus.subjects, corpus.clips, corpus.rng())
-    takes = [
-        Take(
-            subject,
-            clip,
-            "1st" if clip < corpus.clips / 2 else "2nd",
-            perform(emotions[subject][clip], corpus.intensity, corpus.head_motion, corpus.rng(subject, clip)),
-        )
-        for subject in range(corpus.subjects)
-        for clip in range(corpus.clips)
-    ]
-    frames = out / frames_folder(corpus.layout)
-    missing = [take for take in takes if not (frames / take.sub_id / take.name).exists()]
-    people = {take.subject: corpus.rng(take.subject).standard_normal(modes).clip(-2, 2) for take in missing}
-    jobs = processes(jobs, len(missing))
-    with progress_bars(disable=not progress) as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
-        each = pool.map if pool else map
-        painted = each(_paint, repeat(corpus), people, people.values())
-        textures = dict(zip(people, bars.track(painted, len(people), description="Painting faces"), strict=True))
-        looks = [(people[take.subject], textures[take.subject]) for take in missing]
-        written = each(_write_clip, repeat(corpus), missing, looks, repeat(frames))
-        for _ in bars.track(written, len(missing), description=f"Writing clips ({jobs} processes)"):
-            pass
-
-    _write_table(out / "truth.csv", [_truth(take) for take in takes])
-    write_atomically(out / "README.md", README.format(frames=FRAMES[corpus.layout], tree=TREE[corpus.layout]).encode())
-    shown = sorted({number for take in takes for number in take.performance.action_units})
-    _write_table(out / "annotation.csv", [_annotation(take, shown) for take in takes])
+    complete = (out / "annotation.csv").exists()
+    if complete and not ground_truth:
+        return
+    takes = [Take(corpus, subject, clip) for subject in range(subjects) for clip in range(clips)]
+    with hold(out / frames_folder(layout)):
+        if not complete:
+            _write_clips(takes, out, jobs, progress)
+            _write_tables(takes, out)
+        if ground_truth:
+            _write_truths(takes, out, jobs, progress)
 
 
 def _claim(out: Path, corpus: Corpus) -> None:
@@ -202,29 +141,71 @@ def _claim(out: Path, corpus: Corpus) -> None:
     write_atomically(note, options.encode())
 
 
-def _paint(corpus: Corpus, subject: int, identity: np.ndarray) -> np.ndarray:
-    return paint(corpus.face, identity, corpus.rng(subject).spawn(1)[0])
+def _write_clips(takes: list[Take], out: Path, jobs: int | None, progress: bool) -> None:
+    """Writes the clips that are missing."""
+    corpus, frames = takes[0].corpus, out / frames_folder(takes[0].corpus.layout)
+    missing = [take for take in takes if not (frames / take.sub_id / take.name).exists()]
+    people = sorted({take.subject for take in missing})
+    jobs = processes(jobs, len(missing))
+    with progress_bars(disable=not progress) as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
+        each = pool.map if pool else map
+        painted = each(paint_subject, repeat(corpus), people)
+        skins = dict(zip(people, bars.track(painted, len(people), description="Painting faces"), strict=True))
+        recordings = [Recording(corpus, take.subject, take.clip, skins[take.subject]) for take in missing]
+        written = each(_write_clip, recordings, repeat(frames))
+        for _ in bars.track(written, len(missing), description=f"Writing clips ({jobs} processes)"):
+            pass
 
 
-def _write_clip(corpus: Corpus, take: Take, look: tuple[np.ndarray, np.ndarray], frames: Path) -> None:
+def _write_clip(recording: Recording, frames: Path) -> None:
     """Writes all frames of a clip, in a folder that appears when it is complete."""
-    face, script, (identity, texture) = corpus.face, take.performance, look
-    brightness = np.linspace(1, 1 + script.drift, script.frames, dtype=np.float32)
-    folder = frames / take.sub_id / take.name
-    partial = folder.with_name(f".{take.name}.partial")
+    folder = frames / recording.sub_id / recording.name
+    partial = folder.with_name(f".{recording.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        shapes = script.vertices(face, identity)
-        write = frame_writer(corpus.layout, face, shapes[script.onset])
-        for number, vertices in enumerate(shapes):
-            grain = corpus.rng(take.subject, take.clip, number).standard_normal((*texture.shape[:2], 1), np.float32)
-            picture = (brightness[number] * texture[..., ::-1] + corpus.noise * grain).round().clip(0, 255)
-            jpeg = cv2.imencode(".jpg", picture.astype(np.uint8), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
-            write(partial / str(script.first + number), vertices, jpeg.tobytes())
+        write = frame_writer(recording)
+        for position in range(recording.frames):
+            write(partial / str(recording.performance.first + position), position)
         partial.rename(folder)
     except OSError as error:
         raise CacheError(folder, "a writable place with room on the disk", error, "free space or move it") from error
+
+
+def _write_truths(takes: list[Take], out: Path, jobs: int | None, progress: bool) -> None:
+    """Writes the ground truth that is missing; the README tells of it last."""
+    files = {take: out / "truth" / take.sub_id / f"{take.name}.npz" for take in takes}
+    missing = [take for take, file in files.items() if not file.exists()]
+    jobs = processes(jobs, len(missing))
+    with progress_bars(disable=not progress) as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
+        written = (pool.map if pool else map)(_write_truth, missing, [files[take] for take in missing])
+        for _ in bars.track(written, len(missing), description=f"Measuring motion ({jobs} processes)"):
+            pass
+    _write_readme(out, takes[0].corpus, more=TRUTH)
+
+
+def _write_truth(take: Take, file: Path) -> None:
+    write_truth(file, measure(take))
+
+
+def _write_readme(out: Path, corpus: Corpus, more: str = "") -> None:
+    text = README.format(frames=FRAMES[corpus.layout], tree=TREE[corpus.layout])
+    if corpus.face_model is not None and corpus.face_model.is_dir():  # where as many count as were downloaded
+        text += MODES.format(modes=len(corpus.face.identities))
+    if corpus.preset == "hard":
+        low, high = corpus.difficulty.intensity
+        text += HARD.format(low=low, high=high, **asdict(corpus.difficulty))
+    text = (text + more).encode()
+    if not ((file := out / "README.md").exists() and file.read_bytes() == text):
+        write_atomically(file, text)
+
+
+def _write_tables(takes: list[Take], out: Path) -> None:
+    """Writes truth, README and, last, the annotation sheet."""
+    _write_table(out / "truth.csv", [_truth(take) for take in takes])
+    _write_readme(out, takes[0].corpus)
+    shown = sorted({number for take in takes for number in take.performance.action_units})
+    _write_table(out / "annotation.csv", [_annotation(take, shown) for take in takes])
 
 
 def _annotation(take: Take, shown: list[int]) -> dict[str, object]:
@@ -247,7 +228,7 @@ def _annotation(take: Take, shown: list[int]) -> dict[str, object]:
 
 def _truth(take: Take) -> dict[str, object]:
     script = take.performance
-    return {
+    row = {
         "clip": take.name,
         "emotions": "+".join(script.emotions),
         "first_raw": script.first,
@@ -263,6 +244,10 @@ def _truth(take: Take) -> dict[str, object]:
         "translation_std": script.translation.std(axis=0).mean(),
         "drift": script.drift,
     }
+    if take.corpus.preset == "hard":
+        row |= {"distractor": script.distractor}
+        row |= dict(zip(("residue_onset", "residue_offset"), script.residue, strict=True))
+    return row
 
 
 def _write_table(path: Path, rows: list[dict[str, object]]) -> None:

@@ -1,6 +1,6 @@
-"""A blendshape model from a file as the face, such as a compact extract of the ICT Face Model Light.
+"""A blendshape model from files as the face: the ICT Face Model Light as it is downloaded, or a compact extract of it.
 
-The file is an .npz of arrays, in centimetres and the frame of `Face`:
+The former is a folder, see `ict_folder`. The latter is an .npz of arrays, in centimetres and the frame of `Face`:
 
     vertices (N, 3)             generic neutral face
     triangles (T, 3)            rows of `vertices`, counter-clockwise seen from outside
@@ -12,7 +12,9 @@ The file is an .npz of arrays, in centimetres and the frame of `Face`:
     landmarks68 (68,)           vertices of the 68 points of Multi-PIE
 """
 
+import hashlib
 import zipfile
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +23,7 @@ import trimesh
 
 from mer4d.errors import SettingError
 from mer4d.synth.face import PARTS, WITHOUT_SIDES, Face
+from mer4d.synth.ict_folder import model_files, read_ict_folder
 
 ARRAYS = (
     *("vertices", "triangles", "uv", "uv_triangles", "triangle_part", "part_names"),
@@ -72,8 +75,11 @@ HAIRLINE = np.array([(-20, 125), (4.8, 118), (5.6, 72), (7, 62), (8.6, 54), (9.8
 def read_face_model(path: Path) -> Face:
     """Reads a blendshape model and keeps what cameras in front of the face can see of it.
 
+    Args:
+        path: An .npz file, or the folder FaceXModel of ICT-FaceKit, or the folder that holds FaceXModel.
+
     Raises:
-        SettingError: The file cannot be read, lacks an array, or its arrays do not fit each other.
+        SettingError: A file cannot be read, something is missing, or its arrays do not fit each other.
     """
     arrays = _read(path)
     vertices, triangles = arrays["vertices"].astype(float), arrays["triangles"].astype(int)
@@ -104,20 +110,44 @@ def read_face_model(path: Path) -> Face:
     )
 
 
+def digest(path: Path) -> str:
+    """Hexadecimal digest of the content that `read_face_model` reads, wherever it lies.
+
+    Raises:
+        SettingError: A file of a folder is missing.
+        OSError: A file cannot be read.
+    """
+    if not path.is_dir():
+        return _file_digest(path)
+    neutral, expressions, identities = model_files(path, _expressions())
+    total = hashlib.blake2b(digest_size=16)
+    for file in (neutral, *expressions, *identities):
+        total.update(f"{file.name} {_file_digest(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _file_digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def _read(path: Path) -> dict[str, np.ndarray]:
     where, remedy = f"face model {path}", "see mer4d.synth.model_file for what the file must hold"
     try:
+        if path.is_dir():
+            return read_ict_folder(path, _expressions())
         with np.load(path, allow_pickle=False) as stored:
             missing = [name for name in ARRAYS if name not in stored]
             if missing:
                 raise SettingError(where, f"arrays {', '.join(ARRAYS)}", f"no {', '.join(missing)}", remedy)
             arrays = {name: stored[name] for name in ARRAYS}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise SettingError(where, "a readable .npz file", error, remedy) from error
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        expected = "a readable .npz file, or the folder FaceXModel of ICT-FaceKit"
+        found = error if isinstance(error, OSError) else "another kind of file or a torn one"
+        raise SettingError(where, expected, found, remedy) from error
 
     points, triangles = arrays["vertices"], len(arrays["triangles"])
-    names = set(arrays["expression_names"])
-    needed = {name + side for weights in EXPRESSIONS.values() for name in weights for side in _sides(name)}
+    names, needed = set(arrays["expression_names"]), _expressions()
     parts = dict(enumerate(arrays["part_names"]))
     shown = {parts.get(number) for number in np.unique(arrays["triangle_part"])}
     for expected, fits in (
@@ -129,7 +159,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         ("`triangle_part` for each triangle", _name_rows(arrays["triangle_part"], (triangles,), arrays["part_names"])),
         ("68 vertices in `landmarks68`", _name_rows(arrays["landmarks68"], (68,), points)),
         (f"triangles of each part of {', '.join(PART_OF)}", shown >= PART_OF.keys()),
-        (f"expressions {', '.join(sorted(needed))}", names >= needed),
+        (f"expressions {', '.join(needed)}", names.issuperset(needed)),
     ):
         if not fits:
             raise SettingError(where, expected, "others", remedy)
@@ -138,6 +168,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _name_rows(numbers: np.ndarray, shape: tuple[int, ...], rows: np.ndarray) -> bool:
     return numbers.shape == shape and numbers.size > 0 and numbers.min() >= 0 and numbers.max() < len(rows)
+
+
+def _expressions() -> list[str]:
+    """Names of all that `EXPRESSIONS` needs."""
+    return sorted({name + side for weights in EXPRESSIONS.values() for name in weights for side in _sides(name)})
 
 
 def _sides(name: str) -> tuple[str, ...]:

@@ -24,13 +24,14 @@ GRAIN = {2.6: 0.022, 1.1: 0.026, 0.5: 0.03, 0.24: 0.034, 0.11: 0.03}
 """Contrast of the skin's mottling by its size in centimetres."""
 
 
-def paint(face: Face, identity: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def paint(face: Face, identity: np.ndarray, rng: np.random.Generator, grain: float = 1.0) -> np.ndarray:
     """Texture of a person.
 
     Args:
         face: The face.
         identity: (K,) the person's coefficients; light falls on the person's own form.
         rng: Chooses complexion, hair, brows, lips, eyes, freckles and every grain of the skin.
+        grain: Contrast of the skin's grain, as a share of `GRAIN`.
 
     Returns:
         (SIZE, SIZE, 3) uint8, red, green and blue, first row at the top.
@@ -42,7 +43,7 @@ def paint(face: Face, identity: np.ndarray, rng: np.random.Generator) -> np.ndar
     hair = HAIR[rng.integers(len(HAIR)) if fairness > 0.45 else 0] * rng.uniform(0.85, 1.1)
     iris = IRIS[rng.integers(len(IRIS)) if fairness > 0.45 else 0]
 
-    color = _complexion(place, tone, fairness, rng)
+    color = _complexion(place, tone, fairness, grain, rng)
     color = _lips(color, place, face, tone, rng)
     color = _stubble(color, place, face, hair, rng)
     color = _lids(color, place, face)
@@ -69,7 +70,7 @@ def _lit(color, shine, vertices, face: Face, texels) -> np.ndarray:
     return color * light[:, None] + (shine * (normal @ halfway).clip(0) ** 24)[:, None]
 
 
-def _complexion(place, tone, fairness: float, rng: np.random.Generator) -> np.ndarray:
+def _complexion(place, tone, fairness: float, grain: float, rng: np.random.Generator) -> np.ndarray:
     x, y, z = place.T
     front = _front(place)
     color = np.tile(tone * rng.normal(1, 0.015, 3), (len(place), 1))
@@ -78,7 +79,8 @@ def _complexion(place, tone, fairness: float, rng: np.random.Generator) -> np.nd
     around_eyes = 0.8 * _spot(place, 2.6, 2.2, 0.9) + 0.5 * _spot(place, 2.8, 4.2, 1.3)
     color *= 1 - around_eyes[:, None] * (0.10, 0.13, 0.10)
     around, along = 9 * np.arctan2(x, z) + 0.7 * np.hypot(x, z), y + 0.5 * np.hypot(x, z)
-    for size, contrast in GRAIN.items():
+    for size, full in GRAIN.items():
+        contrast = grain * full
         color *= 1 + contrast * _noise(around, along, size, rng)[:, None] * (0.8, 1.0, 1.05)
         color *= 1 + contrast / 3 * _noise(around, along, 0.9 * size, rng)[:, None] * (0.5, -0.5, -0.4)
     freckles = smoothstep(1.3, 2.0, _noise(around, along, 0.22, rng)) * (_spot(place, 3, 0.8, 3.2) + 0.3 * front)

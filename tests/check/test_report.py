@@ -386,13 +386,13 @@ class Studio:
         (self.root / "corrections.yaml").write_text(text)
         return self.root / "corrections.yaml"
 
-    def check(self, jobs=1, write=True, **settings):
+    def check(self, jobs=1, write=True, flow=False, **settings):
         """Checks what was added so far, or what lies there; writes beside the corpus."""
         if write:
             pd.DataFrame(self.rows).to_csv(self.root / "sheet.csv", index=False)
         corpus = FourDME(**settings)
         data = MER4DDataModule(self.root, corpus, SMALL, cache=self.root.parent / "cache", jobs=jobs)
-        return check(data, self.root.parent / "check")
+        return check(data, self.root.parent / "check", flow)
 
 
 @pytest.fixture
@@ -586,7 +586,7 @@ def test_classes_that_do_not_fit_a_setting_are_named(studio):
     studio.add("S1_two", Emotion="surprise+negative", Negative="1")
     assert studio.check().clean
     data = MER4DDataModule(studio.root, FourDME(), SMALL, studio.root.parent / "cache", jobs=1, multi_label=False)
-    (defect,) = check(data, studio.root.parent / "check").defects
+    (defect,) = check(data, studio.root.parent / "check", flow=False).defects
     assert defect.clip_id is None and "data.multi_label" in str(defect.error) and "'S1_two'" in str(defect.error)
 
 
@@ -647,6 +647,7 @@ def test_every_defect_of_ready_made_flow_is_named(tmp_path):
         spoil(root / f"{name}.npy")
     data = MER4DDataModule(root, ReadyFlow(), SMALL, cache=tmp_path / "cache", jobs=1)
     report = check(data, tmp_path / "check")
+    assert report.flow is None and not (tmp_path / "check" / "flow_quality.csv").exists()
     said = problems(report)
     assert said.keys() == FLOWS.keys()
     assert {name: said[name] for name, (_, word) in FLOWS.items() if not any(word in line for line in said[name])} == {}
@@ -665,14 +666,14 @@ def test_a_manifest_that_leaves_the_root_or_has_too_many_boxes_is_named(studio):
     (studio.root / "manifest.csv").write_text("\n".join(rows) + "\n")
     views = PictureViews(face=Annotated())
     data = MER4DDataModule(studio.root, Manifest(), replace(SMALL, views=views), studio.root.parent / "cache", jobs=1)
-    said = problems(check(data, studio.root.parent / "check"))
+    said = problems(check(data, studio.root.parent / "check", flow=False))
     assert said.keys() == {"outside", "boxes"} and "inside" in said["outside"][0] and "2 views" in said["boxes"][0]
 
 
 def test_a_corpus_like_4dme_is_clean(tmp_path):
     if not FOURDME_LIKE.is_dir():
         pytest.skip(f"no corpus at {FOURDME_LIKE}")
-    report = check(MER4DDataModule(FOURDME_LIKE, FourDME(), cache=tmp_path / "cache"), tmp_path / "check")
+    report = check(MER4DDataModule(FOURDME_LIKE, FourDME(), cache=tmp_path / "cache"), tmp_path / "check", flow=False)
     assert report.clean, printed(report)
     assert report.survey.clips and set(report.forms) == {"views left, right"}
 

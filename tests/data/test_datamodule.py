@@ -229,9 +229,16 @@ def test_apex_error_counts_milliseconds_of_each_clip(make, corpus):
     assert error.milliseconds is None and "ms" not in str(error)
 
 
-def test_no_apex_error_where_none_was_found_by_us(make, tmp_path):
-    assert make(preprocess=replace(SMALL, apex=ApexDetector("annotated", 32))).apex_error() is None
+def test_apex_error_is_that_of_the_found_one_also_where_the_annotated_one_is_used(make, corpus):
+    change(corpus, S1_1={"apex": 1})
+    found = [
+        make(root=corpus, corpus=Manifest(), preprocess=replace(SMALL, apex=replace(SMALL.apex, mode=mode)))
+        for mode in ("auto", "annotated")
+    ]
+    assert found[0].apex_error() == found[1].apex_error() and found[0].apex_error().worst > 1
 
+
+def test_no_apex_error_where_none_was_found_by_us(make, tmp_path):
     class WithApex(ReadyFlow):
         def survey(self, root):
             survey = super().survey(root)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mer4d.errors import AnnotationError, SettingError
-from mer4d.preprocess.apex import ApexDetector, intensity_curve, peak
+from mer4d.preprocess.apex import ApexDetector, intensity_curves, peak
 from mer4d.preprocess.views import Views
 
 
@@ -21,77 +21,139 @@ def jitter(frames, seed=0, walk=0.4, degrees=0.2):
 
 @pytest.mark.parametrize(("frames", "apex"), [(13, 4), (17, 8), (21, 15), (30, 12)])
 def test_still_head(face_pictures, envelope, frames, apex):
-    found, curve = ApexDetector(size=96)(views_of(face_pictures(envelope(frames, apex))))
-    assert abs(found - apex) <= 1
-    assert curve.shape == (frames,) and curve.dtype == np.float32 and curve[0] == 0
-    assert np.corrcoef(curve, envelope(frames, apex))[0, 1] > 0.98
+    found = ApexDetector(size=96)(views_of(face_pictures(envelope(frames, apex))))
+    assert found.position == found.detected and abs(found.position - apex) <= 1
+    assert found.curve.shape == (frames,) and found.view_curves.shape == (2, frames)
+    assert found.curve.dtype == found.view_curves.dtype == np.float32
+    assert not found.curve[[0, -1]].any() and found.confidence > 0.1
+    assert np.corrcoef(found.curve, envelope(frames, apex))[0, 1] > 0.98
 
 
 @pytest.mark.parametrize(("apex", "seed"), [(5, 1), (8, 2), (12, 3)])
 def test_noise_and_a_moving_head(face_pictures, envelope, apex, seed):
-    """The picture drifts by more than the expression moves it; without compensation the peak lies elsewhere."""
+    """The picture moves by more than the expression moves it; without compensation the peak lies elsewhere."""
     head = jitter(17, seed=seed)
     moving = views_of(face_pictures(envelope(17, apex), strength=2.0, head=head, noise=2.0, seed=seed))
-    found, _ = ApexDetector(size=96)(moving)
     assert np.abs(head[:, :2]).max() > 1
-    assert abs(found - apex) <= 1
+    assert abs(ApexDetector(size=96)(moving).position - apex) <= 1
+    assert abs(ApexDetector(size=96, stabilize="none")(moving).position - apex) > 1
 
 
-def test_head_motion_alone_hides_the_apex_where_nobody_removes_it(face_pictures, envelope, monkeypatch):
-    monkeypatch.setattr("mer4d.preprocess.apex.remove_head_motion", lambda flow, face: flow)
-    head = jitter(17, seed=1)
-    found, _ = ApexDetector(size=96)(views_of(face_pictures(envelope(17, 5), strength=2.0, head=head, seed=1)))
-    assert abs(found - 5) > 1
+def test_what_drifts_evenly_is_no_expression(face_pictures, envelope):
+    """Nobody removes the motion of a head that glides by four pixels, and yet it does not count."""
+    head = np.linspace(0, 1, 17)[:, None] * (4.0, -2.0, 0.0)
+    gliding = views_of(face_pictures(envelope(17, 6), strength=2.0, head=head))
+    found = ApexDetector(size=96, stabilize="none")(gliding)
+    assert abs(found.position - 6) <= 1
+    assert np.corrcoef(found.curve, envelope(17, 6))[0, 1] > 0.9
 
 
-def test_one_view_is_enough_and_both_count(face_pictures, envelope):
+def test_one_view_is_enough_and_all_count(face_pictures, envelope):
     images = face_pictures(envelope(13, 4))
     images[:, 0] = images[0, 0]
-    both = intensity_curve(views_of(images), 96)
-    right = intensity_curve(views_of(images[:, 1:]), 96)
-    assert np.allclose(both, right, atol=1e-6) and abs(peak(right, 0.1) - 4) <= 1
+    both = ApexDetector(size=96)(views_of(images))
+    right = ApexDetector(size=96)(views_of(images[:, 1:]))
+    assert not both.view_curves[0].any() and np.array_equal(both.view_curves[1], right.view_curves[0])
+    assert np.array_equal(right.curve, right.view_curves[0])
+    assert np.allclose(both.curve, right.curve / np.sqrt(2)) and both.position == right.position
+    assert abs(right.position - 4) <= 1
 
 
 def test_intensity_is_the_root_mean_square_of_the_flow(face_pictures):
-    """Against the exact motion of the patches, in pixels; both views add up, from onset and from offset alike."""
+    """Against the exact motion of the patches, in pixels."""
     images = face_pictures([0.0, 1.0, 0.0], strength=4.0, size=256)
     y, x = np.mgrid[:256, :256] - 127.5
     patch = 4.0 * np.exp(-np.square([x - 32, y + 42.7]).sum(axis=0) / (2 * 16**2))
     face = np.hypot(x / 0.36, y / 0.44) < 256
-    exact = np.sqrt(2 * 2 * np.square(patch[face]).mean())
-    assert intensity_curve(views_of(images), 256) == pytest.approx([0, exact, 0], rel=0.15)
+    exact = np.sqrt(2 * np.square(patch[face]).mean())  # as far to the side as up
+    for curve in intensity_curves(views_of(images), 256):
+        assert curve == pytest.approx([0, exact, 0], rel=0.15)
+
+
+def test_either_end_counts_as_much(face_pictures, envelope):
+    """Time reversed, the curve is reversed: no frame is preferred because of where it lies."""
+    images = face_pictures(envelope(11, 4), noise=1.0)
+    forward, backward = (intensity_curves(views_of(order), 64) for order in (images, images[::-1]))
+    assert np.allclose(forward, backward[:, ::-1], atol=1e-6)
+
+
+def test_head_motion_is_removed_where_the_flow_starts(face_pictures, monkeypatch):
+    asked = set()
+
+    def leave(flows, views, frame, how):
+        asked.add((flows.shape, frame, how))
+        return flows
+
+    monkeypatch.setattr("mer4d.preprocess.apex.remove_head_motion", leave)
+    ApexDetector(size=64, stabilize="parametric")(views_of(face_pictures([0.0, 1.0, 0.5, 0.0])))
+    assert asked == {((2, 64, 64, 2), 0, "parametric"), ((2, 64, 64, 2), 3, "parametric")}
 
 
 def test_annotated(face_pictures, envelope):
     views = views_of(face_pictures(envelope(9, 3)))
-    found, curve = ApexDetector(mode="annotated", size=64)(views, annotated=7)
-    assert found == 7 and np.array_equal(curve, ApexDetector(size=64)(views)[1])
-    assert ApexDetector(size=64)(views, annotated=7)[0] != 7
+    annotated, detected = ApexDetector(mode="annotated", size=64)(views, annotated=7), ApexDetector(size=64)(views, 7)
+    assert annotated.position == 7 != detected.position
+    assert annotated.detected == detected.detected == detected.position
+    assert np.array_equal(annotated.curve, detected.curve) and annotated.confidence == detected.confidence
     with pytest.raises(AnnotationError, match=r"set data\.preprocess\.apex\.mode to auto"):
         ApexDetector(mode="annotated", size=64)(views)
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(2, 1), (3, 1)])
 def test_shortest_sequences(face_pictures, frames, expected):
-    found, curve = ApexDetector(size=64)(views_of(face_pictures(np.linspace(0, 1, frames))))
-    assert found == expected and curve.shape == (frames,)
+    found = ApexDetector(size=64)(views_of(face_pictures(np.linspace(0, 1, frames))))
+    assert found.position == expected and found.confidence == 0
+    assert found.curve.shape == (frames,) and found.view_curves.shape == (2, frames)
 
 
 @pytest.mark.parametrize("frames", [2, 3, 9])
 def test_no_motion_at_all(face_pictures, frames):
-    found, curve = ApexDetector(size=64)(views_of(face_pictures(np.zeros(frames))))
-    assert 0 < found <= frames - 1 and not curve.any()
+    found = ApexDetector(size=64)(views_of(face_pictures(np.zeros(frames))))
+    assert 0 < found.position <= frames - 1 and not found.curve.any() and found.confidence == 0
 
 
 def test_no_face(face_pictures):
     views = Views(face_pictures([0.0, 1.0, 0.0]), np.zeros((3, 2, 96, 96), bool))
-    found, curve = ApexDetector(size=64)(views)
-    assert found == 1 and not curve.any()
+    found = ApexDetector(size=64)(views)
+    assert found.position == 1 and not found.view_curves.any() and found.confidence == 0
+
+
+def test_one_view_without_a_face(face_pictures, envelope):
+    views = views_of(face_pictures(envelope(9, 4)))
+    views.face[:, 0] = False
+    found = ApexDetector(size=64)(views)
+    assert abs(found.position - 4) <= 1 and not found.view_curves[0].any() and found.view_curves[1].any()
 
 
 def test_smallest_size(face_pictures, envelope):
-    found, curve = ApexDetector(size=32)(views_of(face_pictures(envelope(9, 4), strength=3.0)))
-    assert abs(found - 4) <= 1 and np.isfinite(curve).all()
+    found = ApexDetector(size=32)(views_of(face_pictures(envelope(9, 4), strength=3.0)))
+    assert abs(found.position - 4) <= 1 and np.isfinite(found.curve).all()
+
+
+def test_the_same_bytes_again(face_pictures, envelope):
+    views = views_of(face_pictures(envelope(9, 4), head=jitter(9), noise=2.0))
+    first, again = ApexDetector(size=64)(views), ApexDetector(size=64)(views)
+    assert first.view_curves.tobytes() == again.view_curves.tobytes() and first.confidence == again.confidence
+
+
+def test_confidence_falls_with_the_expression(face_pictures, envelope):
+    """In the same noise, a weaker expression stands out less; where there is none, hardly at all."""
+    views = [views_of(face_pictures(envelope(17, 8), strength, noise=4.0)) for strength in (2.0, 0.5, 0.0)]
+    strong, weak, nothing = (ApexDetector(size=96)(each).confidence for each in views)
+    assert strong > weak + 0.1 > 0.3 > 0.1 > nothing
+
+
+@pytest.mark.parametrize(
+    "settings", [{"mode": "none"}, {"stabilize": "no"}, {"size": 31}, {"edge": -0.1}, {"edge": 0.5}]
+)
+def test_impossible_settings(settings):
+    with pytest.raises(SettingError, match=r"data\.preprocess\.apex"):
+        ApexDetector(**settings)
+
+
+def test_geometry_that_is_not_there(face_pictures):
+    with pytest.raises(SettingError, match="rigid"):
+        ApexDetector(stabilize="rigid", size=64)(views_of(face_pictures([0.0, 1.0, 0.0])))
 
 
 # Peak of a curve
@@ -99,21 +161,47 @@ def test_smallest_size(face_pictures, envelope):
 
 def test_peak_keeps_away_from_the_ends():
     curve = np.array([9.0, 0, 0, 1, 2, 3, 2, 1, 0, 0, 0, 99])
-    assert peak(curve, edge=0.25) == 5
+    assert peak(curve, edge=0.25)[0] == 5
     for edge in (0.0, 0.1, 0.49):
         for length in range(3, 30):
-            assert 0 < peak(np.linspace(0, 1, length), edge) < length - 1
+            assert 0 < peak(np.linspace(0, 1, length), edge)[0] < length - 1
+
+
+@pytest.mark.parametrize("length", [4, 9, 20])
+def test_monotone_curves(length):
+    """They end at an apex next to the end that they rise to."""
+    rising, falling = peak(np.arange(length, dtype=float), 0)[0], peak(np.arange(length, dtype=float)[::-1], 0)[0]
+    assert (rising, falling) == (length - 2, 1)
 
 
 def test_peak_is_not_led_astray_by_one_frame():
     curve = 10 * np.exp(-np.square(np.arange(25) - 15) / 40)
-    curve[6] += 6
-    assert curve.argmax() == 15 and abs(peak(curve, 0.1) - 15) <= 1
-    curve[6] += 7  # now the largest value of all
-    assert curve.argmax() == 6 and abs(peak(curve, 0.1) - 15) <= 1
+    curve[6] += 8
+    assert peak(curve, 0.1)[0] == 15
+    curve[6] += 4  # now the largest value of all
+    assert curve.argmax() == 6 and peak(curve, 0.1)[0] == 15
 
 
-@pytest.mark.parametrize("settings", [{"mode": "none"}, {"size": 31}, {"edge": -0.1}, {"edge": 0.5}])
-def test_impossible_settings(settings):
-    with pytest.raises(SettingError, match=r"data\.preprocess\.apex"):
-        ApexDetector(**settings)
+def test_smoothing_hardly_moves_a_lopsided_peak(envelope):
+    moved = [peak(envelope(21, apex), 0.1)[0] - apex for apex in range(3, 18)]
+    assert moved[4:11] == [0] * 7 and max(np.abs(moved)) == 1
+
+
+def test_ties_go_to_the_first_and_deserve_no_confidence():
+    curve = np.zeros(17)
+    curve[[4, 12]] = 1
+    assert peak(curve, 0.1) == (4, 0.0)
+
+
+def test_confidence_is_how_far_the_second_choice_falls_short():
+    """The second choice lies more than an eighth of the sequence away; the peak's own shoulders are none."""
+    curve = np.zeros(25)
+    curve[10] = 1
+    assert peak(curve, 0.1) == (10, 1.0)
+    curve[16] = 0.5
+    assert peak(curve, 0.1) == (10, 0.5)
+    curve[12] = curve[8] = 0.9
+    assert peak(curve, 0.1)[1] == pytest.approx(0.5)
+    assert peak(100 * curve, 0.1)[1] == pytest.approx(0.5)
+    curve[[0, 24]] = 5  # where no apex is looked for, there is no choice either
+    assert peak(curve, 0.1)[1] == pytest.approx(0.5)

@@ -48,7 +48,7 @@ def true_apex():
 def test_apex(clips, views, true_apex, capsys):
     errors = []
     for clip in clips:
-        found, _ = ApexDetector()(FaceCrop()(views[clip.clip_id])[0])
+        found = ApexDetector()(FaceCrop()(views[clip.clip_id])[0]).position
         errors.append(abs(raw(clip.sequence[found]) - true_apex[clip.clip_id]))
     with capsys.disabled():
         print(f"\nfourdme_like, {SUBJECT}: apex off by {np.mean(errors):.2f} frames on average, {max(errors)} at most")

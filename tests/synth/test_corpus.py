@@ -14,9 +14,10 @@ from mer4d.cache import write_atomically
 from mer4d.data.corpora.fourdme import FourDME
 from mer4d.errors import CacheError, RunError, SettingError
 from mer4d.parallel import hold
-from mer4d.synth import write_corpus
+from mer4d.preprocess import MeshViews
+from mer4d.synth import Corpus, read_truth, recording, write_corpus
+from mer4d.synth import corpus as writing
 from mer4d.synth.builtin import built_in_face
-from mer4d.synth.corpus import Corpus
 from mer4d.synth.layouts import MeshFiles
 
 SMALL = {"subjects": 1, "clips": 3, "progress": False}
@@ -135,11 +136,11 @@ def test_an_interrupted_corpus_is_completed(corpus, copy):
 def test_a_killed_run_leaves_whole_clips_and_no_sheet(corpus, tmp_path, monkeypatch):
     out, real, seen = tmp_path / "out", MeshFiles.__call__, []
 
-    def write(self, file, vertices, texture):
+    def write(self, file, position):
         seen.append(file.parent)
         if len(set(seen)) == 2 and seen.count(file.parent) == 3:
             raise KeyboardInterrupt
-        real(self, file, vertices, texture)
+        real(self, file, position)
 
     monkeypatch.setattr(MeshFiles, "__call__", write)
     with pytest.raises(KeyboardInterrupt):
@@ -184,7 +185,7 @@ def test_a_disk_that_refuses_is_named(copy):
     [
         ("subjects", 0), ("clips", 0), ("intensity", (0.4, 0.2)), ("intensity", (0.05, 0.2)), ("intensity", (0.2, 1.0)),
         ("noise", -1.0), ("noise", float("nan")), ("head_motion", -0.1), ("head_motion", float("inf")), ("seed", -1),
-        ("layout", "packed"), ("jobs", 0),
+        ("layout", "packed"), ("preset", "medium"), ("jobs", 0),
     ],
 )  # fmt: skip
 def test_impossible_options_are_named(tmp_path, option, value):
@@ -193,10 +194,22 @@ def test_impossible_options_are_named(tmp_path, option, value):
     assert not (tmp_path / "out").exists()
 
 
-def test_options_are_kept(corpus):
-    options = json.loads((corpus / "corpus.json").read_text())
-    assert "layout" not in options  # so that a corpus from before there were layouts is still the same
-    assert options["clips"] == 3 and options["intensity"] == [0.2, 0.4] and options["face_model"] is None
+def test_options_are_kept_as_before_there_were_layouts_and_presets(corpus):
+    """So that a corpus of that time is still the same."""
+    assert json.loads((corpus / "corpus.json").read_text()) == {
+        **{"format": 1, "subjects": 1, "clips": 3, "intensity": [0.2, 0.4], "noise": 1.5, "head_motion": 0.15},
+        **{"seed": 0, "face_model": None},
+    }
+    assert list(json.loads((corpus / "corpus.json").read_text()))[-2:] == ["seed", "face_model"]
+
+
+def test_what_is_set_counts_instead_of_the_preset():
+    hard = Corpus(preset="hard", noise=0.0, head_motion=0.2, intensity=(0.3, 0.4))
+    assert (hard.difficulty.noise, hard.difficulty.head_motion, hard.difficulty.intensity) == (0, 0.2, (0.3, 0.4))
+    options = json.loads(hard.options)
+    assert (options["preset"], options["noise"], options["intensity"]) == ("hard", 0, [0.3, 0.4])
+    assert options["distractor"] == hard.difficulty.distractor > 0
+    assert Corpus(intensity=(0.2, 0.4), noise=1.5, head_motion=0.15).options == Corpus().options
 
 
 def test_command_line_shows_every_option_with_its_help():
@@ -209,10 +222,69 @@ def test_command_line_shows_every_option_with_its_help():
 
 def test_two_processes_do_not_write_one_corpus(tmp_path):
     with hold(tmp_path / "corpus" / "meshes"):
-        write_atomically(
-            tmp_path / "corpus" / "corpus.json", Corpus(1, 3, (0.2, 0.4), 1.5, 0.15, 0, None).options.encode()
-        )
+        write_atomically(tmp_path / "corpus" / "corpus.json", Corpus(subjects=1, clips=3).options.encode())
         with pytest.raises(RunError, match="one that another process holds"):
             write_corpus(tmp_path / "corpus", jobs=1, **SMALL)
     write_corpus(tmp_path / "corpus", jobs=1, **SMALL)
     assert (tmp_path / "corpus" / "annotation.csv").exists()
+
+
+@pytest.fixture
+def small_pictures(monkeypatch):
+    """Truth of 64 pixels, for speed; only for corpora that one process writes."""
+    monkeypatch.setattr(recording, "CAMERAS", MeshViews(resolution=64))
+
+
+def test_a_hard_corpus_with_truth_is_the_same_from_any_number_of_processes(tmp_path):
+    options = {**SMALL, "clips": 2, "preset": "hard", "ground_truth": True}
+    for jobs in (1, 2):
+        write_corpus(tmp_path / str(jobs), jobs=jobs, **options)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
+    truth, text = pd.read_csv(tmp_path / "1" / "truth.csv"), (tmp_path / "1" / "README.md").read_text()
+    assert list(truth)[-3:] == ["distractor", "residue_onset", "residue_offset"]
+    assert truth.residue_onset.between(0, 0.2).all() and truth.residue_offset.std() > 0
+    assert "## Preset hard" in text and "three more columns" in text and "## Ground truth" in text
+    for line in text.splitlines():
+        assert len(line) <= 120
+    low, high = json.loads((tmp_path / "1" / "corpus.json").read_text())["intensity"]
+    assert f"{low:g} to {high:g}" in text and truth.peak.between(low, high).all()
+
+
+def test_truth_comes_to_a_corpus_that_was_there_without_it(copy, small_pictures):
+    before = digests(copy)
+    assert "## Ground truth" not in (copy / "README.md").read_text()
+    write_corpus(copy, ground_truth=True, jobs=1, **SMALL)
+    after = digests(copy)
+    assert {name for name in before if before[name] != after[name]} == {"README.md"}
+    sheet = pd.read_csv(copy / "annotation.csv")
+    assert set(after) - set(before) == {f"truth/{row.sub_ID}/{row.fold_name}.npz" for row in sheet.itertuples()}
+    assert "truth/{sub_ID}/{fold_name}.npz" in (copy / "README.md").read_text()
+    for row, told in zip(sheet.itertuples(), pd.read_csv(copy / "truth.csv").itertuples(), strict=True):
+        truth = read_truth(copy / "truth" / row.sub_ID / f"{row.fold_name}.npz")
+        positions = [int(truth.onset), int(truth.apex), int(truth.offset)]
+        assert [told.first_raw + position for position in positions] == [row.Onset, row.Apex, row.Offset]
+        assert [int(number) for number, *_ in re.findall(AU_TRUTH, told.aus)] == truth.action_units.tolist()
+        assert truth.rotation.shape == (told.last_raw - told.first_raw + 1, 3)
+    written = {file: os.stat(file).st_mtime_ns for file in copy.rglob("*.*") if file.name != ".lock"}
+    for with_truth in (True, False):
+        write_corpus(copy, ground_truth=with_truth, jobs=1, **SMALL)
+    assert {file: os.stat(file).st_mtime_ns for file in copy.rglob("*.*") if file.name != ".lock"} == written
+
+
+def test_interrupted_truth_is_completed(copy, small_pictures, monkeypatch):
+    real, calls = writing.write_truth, []
+
+    def write(path, truth):
+        calls.append(path.stem)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(path, truth)
+
+    monkeypatch.setattr(writing, "write_truth", write)
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(copy, ground_truth=True, jobs=1, **SMALL)
+    assert [file.stem for file in (copy / "truth").rglob("*.npz")] == calls[:1]
+    assert "## Ground truth" not in (copy / "README.md").read_text()
+    write_corpus(copy, ground_truth=True, jobs=1, **SMALL)
+    assert calls[2:] == ["S01_1st_002_01_1", "S01_2nd_003_01_1"]
+    assert "## Ground truth" in (copy / "README.md").read_text()

@@ -3,7 +3,6 @@
 import shutil
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +11,7 @@ from PIL import Image
 from mer4d.clip import Clip, Frame
 from mer4d.errors import SettingError
 from mer4d.preprocess import MeshViews
-from mer4d.synth import layouts, write_corpus
+from mer4d.synth import Corpus, Recording, recording, write_corpus
 from mer4d.synth.builtin import built_in_face
 from mer4d.synth.layouts import PictureFiles
 
@@ -28,14 +27,14 @@ def corpora(tmp_path_factory):
     """Each layout of one corpus."""
     folder = tmp_path_factory.mktemp("layouts")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layouts, "CAMERAS", MeshViews(resolution=SIDE))
-        for layout in layouts.LAYOUTS:
+        patch.setattr(recording, "CAMERAS", MeshViews(resolution=SIDE))
+        for layout in recording.LAYOUTS:
             write_corpus(folder / layout, layout=layout, **SMALL)
     return folder
 
 
 def test_cameras_are_those_of_an_experiment_with_defaults():
-    assert MeshViews() == layouts.CAMERAS
+    assert MeshViews() == recording.CAMERAS
 
 
 def stills(path):
@@ -99,11 +98,11 @@ def test_an_interrupted_corpus_of_pictures_is_completed(corpora, tmp_path, monke
     shutil.rmtree(lost)
     real, written = PictureFiles.__call__, []
 
-    def write(self, file, vertices, texture):
+    def write(self, file, position):
         written.append(file.parent.name)
-        real(self, file, vertices, texture)
+        real(self, file, position)
 
-    monkeypatch.setattr(layouts, "CAMERAS", MeshViews(resolution=SIDE))
+    monkeypatch.setattr(recording, "CAMERAS", MeshViews(resolution=SIDE))
     monkeypatch.setattr(PictureFiles, "__call__", write)
     write_corpus(copy, layout="separate", **SMALL)
     assert set(written) == {f".{lost.name}.partial"}
@@ -115,12 +114,13 @@ def test_one_folder_holds_one_layout(corpora):
         write_corpus(corpora / "stacked", layout="side_by_side", **SMALL)
 
 
-def test_corners_in_the_texture_may_have_an_order_of_their_own(tmp_path):
+def test_corners_in_the_texture_may_have_an_order_of_their_own(tmp_path, monkeypatch):
     """As at the seams of a model file; the built-in face numbers both alike."""
-    face, texture = built_in_face(), cv2.imencode(".jpg", np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1)))[1]
+    face, stripes = built_in_face(), np.tile(np.arange(0, 256, 4, dtype=np.uint8)[:, None], (64, 1, 3))
     order = np.random.default_rng(0).permutation(len(face.uv))
     shuffled = replace(face, uv=face.uv[order], uv_triangles=np.argsort(order)[face.uv_triangles])
     for name, model in (("plain", face), ("shuffled", shuffled)):
-        PictureFiles(model, model.vertices, "stacked")(tmp_path / name, model.vertices, texture.tobytes())
+        monkeypatch.setattr(Corpus, "face", model)
+        PictureFiles(Recording(Corpus(layout="stacked"), 0, 0, stripes))(tmp_path / name, 0)
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "shuffled.png").read_bytes()
     assert np.asarray(Image.open(tmp_path / "plain.png")).std() > 20

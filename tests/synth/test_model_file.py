@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from mer4d.errors import SettingError
 from mer4d.synth import write_corpus
 from mer4d.synth.face import ACTION_UNITS, PARTS
-from mer4d.synth.model_file import ARRAYS, EXPRESSIONS, PART_OF, read_face_model
+from mer4d.synth.model_file import ARRAYS, EXPRESSIONS, PART_OF, digest, read_face_model
 
 MODEL = Path(__file__).parents[3] / "shared" / "data" / "ict_face_light.npz"
 needs_model = pytest.mark.skipif(not MODEL.is_file(), reason="the face model does not lie in ../shared/data")
@@ -74,11 +75,28 @@ def test_an_unreadable_file_is_named_and_nothing_written(tmp_path, content):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_absent_file_and_a_single_array_are_named(tmp_path):
+@pytest.mark.parametrize(("name", "found"), [("absent.npz", "No such file"), ("array.npy", "another kind of file")])
+def test_an_absent_file_and_a_single_array_are_named(tmp_path, name, found):
     np.save(tmp_path / "array.npy", np.zeros(3))
-    for name in ("absent.npz", "array.npy"):
-        with pytest.raises(SettingError, match=name):
-            read_face_model(tmp_path / name)
+    with pytest.raises(SettingError, match=rf"{name}: .* found .*{found}"):
+        read_face_model(tmp_path / name)
+
+
+def test_a_file_damaged_inside_is_named(tmp_path):
+    file = tmp_path / "model.npz"
+    np.savez_compressed(file, **arrays())
+    content = bytearray(file.read_bytes())
+    content[60:400] = bytes(340)
+    file.write_bytes(content)
+    with pytest.raises(SettingError, match=r"model\.npz: .*another kind of file or a torn one"):
+        read_face_model(file)
+
+
+def test_a_file_counts_by_its_content(tmp_path):
+    for name, content in (("a.npz", b"one"), ("b.npz", b"one"), ("c.npz", b"two")):
+        (tmp_path / name).write_bytes(content)
+    first, same, other = (digest(tmp_path / name) for name in ("a.npz", "b.npz", "c.npz"))
+    assert first == same == hashlib.blake2b(b"one", digest_size=16).hexdigest() != other
 
 
 @needs_model

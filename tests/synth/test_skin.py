@@ -11,9 +11,9 @@ FACE = built_in_face()
 TEXELS = find_texels(FACE)
 
 
-def texture(seed):
+def texture(seed, grain=1.0):
     rng = np.random.default_rng(seed)
-    return paint(FACE, rng.standard_normal(len(FACE.identities)).clip(-2, 2), rng)
+    return paint(FACE, rng.standard_normal(len(FACE.identities)).clip(-2, 2), rng, grain)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,17 @@ def test_skin_has_grain_everywhere_for_the_flow_to_follow(textures):
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(float)
         local = cv2.blur(grey**2, (15, 15)) - cv2.blur(grey, (15, 15)) ** 2
         assert np.percentile(np.sqrt(local.ravel()[front].clip(0)), 1) > 1.5
+
+
+def test_grain_has_the_contrast_that_is_asked_for(textures):
+    """Without any, lamp and features stay; in between, what it adds is in proportion."""
+    pictures = [texture(0, grain) for grain in (0.0, 0.5, 1.0)]
+    np.testing.assert_array_equal(pictures[2], textures[0])
+    place = TEXELS.sample(FACE.vertices)
+    cheek = TEXELS.index[(np.hypot(np.abs(place[:, 0]) - 4, place[:, 1]) < 1.5) & (place[:, 2] > 4)]
+    none, half, full = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(float).ravel()[cheek] for picture in pictures)
+    assert (full - none).std() > 5
+    assert (half - none).std() / (full - none).std() == pytest.approx(0.5, abs=0.05)
 
 
 def colour_at(picture, x, y, part="skin"):

@@ -8,6 +8,7 @@ import numpy as np
 
 from mer4d.clip import Clip
 from mer4d.errors import FaceError, FrameError, MER4DError, SettingError
+from mer4d.preprocess.geometry import Geometry
 from mer4d.preprocess.mesh import SUFFIXES, capture, cast_rays, frame_cameras, read_mesh
 from mer4d.preprocess.views.source import Inspection, Views, ViewSource, name_views, place, refuse_other_kinds
 
@@ -52,11 +53,11 @@ class MeshViews(ViewSource):
         cameras = frame_cameras(first, self.yaw, self.distance, self.resolution)
         rays = [cast_rays(camera, self.supersampling) for camera in cameras]
         captured = [capture(surface, rays) for surface in chain([first], surfaces)]
-        images, faces = map(np.stack, zip(*captured, strict=True))
+        images, faces, depths = map(np.stack, zip(*captured, strict=True))
         if faceless := np.flatnonzero(~faces.any(axis=(2, 3)).all(axis=1)).tolist():
             expected = f"a mesh in view of cameras around {place(clip.sequence[0])}"
             raise FaceError(place(clip.sequence[faceless[0]]), expected, "none", "align the meshes")
-        return Views(images, faces)
+        return Views(images, faces, geometry=Geometry.uncropped(cameras, depths))
 
     def names(self, clip: Clip) -> tuple[str, ...]:
         """See `ViewSource.names`."""

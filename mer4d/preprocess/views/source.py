@@ -10,6 +10,7 @@ import numpy as np
 
 from mer4d.clip import VIEWS, Clip, Frame
 from mer4d.errors import AnnotationError, FrameError, MER4DError
+from mer4d.preprocess.geometry import Geometry
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Views:
         face: (T, V, H, W) bool, True where a pixel shows the subject.
         eyes: (T, V, 2, 2) float64, x and y in pixels of the eye on the left and of the eye on the right of the picture;
             None where nobody looked for them.
+        geometry: Where in space the pixels' surface lies, None where nobody knows.
     """
 
     images: np.ndarray
     face: np.ndarray
     eyes: np.ndarray | None = None
+    geometry: Geometry | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""Head motion: the part of a flow field that one smooth movement of the whole face explains, and its removal.
+"""Head motion in one view, without its geometry: what one smooth movement of the whole face explains.
 
-A head rotation of a fraction of a degree moves the picture more than a micro-expression does. Where the geometry of the
-face is not known, the flow that a small rigid motion causes is nearly a quadratic polynomial of the pixel position
+The flow that a small rigid motion causes is nearly a quadratic polynomial of the pixel position
 (exactly, for a plane: Longuet-Higgins and Prazdny 1980, doi 10.1098/rspb.1980.0057). An expression is local, so a
 robust fit follows the head and leaves the expression.
 """
@@ -15,7 +14,7 @@ STRIDE = 2
 """The fit looks at every second pixel of every second row: flow is smooth, and errors of the apex stay the same."""
 
 
-def remove_head_motion(flow: np.ndarray, face: np.ndarray) -> np.ndarray:
+def remove_quadratic_motion(flow: np.ndarray, face: np.ndarray) -> np.ndarray:
     """Flow without the quadratic motion that fits most of the face.
 
     Iteratively reweighted least squares with the weights of Geman and McClure; the scale is the median residual.
@@ -30,7 +29,7 @@ def remove_head_motion(flow: np.ndarray, face: np.ndarray) -> np.ndarray:
     Example:
         >>> y, x = np.mgrid[-1:1:32j, -1:1:32j]
         >>> head = np.stack([0.5 + 2 * x, x * y - 1], axis=-1).astype(np.float32)
-        >>> float(np.abs(remove_head_motion(head, np.ones((32, 32), bool))).max()) < 1e-5
+        >>> float(np.abs(remove_quadratic_motion(head, np.ones((32, 32), bool))).max()) < 1e-5
         True
     """
     if not face[::STRIDE, ::STRIDE].any():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mer4d.preprocess.head_motion import remove_head_motion
+from mer4d.preprocess.head_motion.parametric import remove_quadratic_motion
 
 Y, X = np.mgrid[-1:1:96j, -1:1:96j]
 FACE = np.hypot(X / 0.8, Y / 0.95) < 1
@@ -18,7 +18,7 @@ def local(share, strength):
 
 
 def test_a_quadratic_field_is_removed():
-    still = remove_head_motion(QUADRATIC.astype(np.float32), FACE)
+    still = remove_quadratic_motion(QUADRATIC.astype(np.float32), FACE)
     assert still.dtype == np.float32 and still.shape == QUADRATIC.shape
     assert np.abs(still).max() < 1e-5
 
@@ -28,7 +28,7 @@ def test_a_local_movement_of_a_fifth_of_the_face_survives(strength):
     """Within 2 % of its peak, where least squares without weights loses a quarter."""
     bump = local(0.2, strength)
     noise = np.random.default_rng(0).normal(0, 0.02 * strength, QUADRATIC.shape)
-    still = remove_head_motion((QUADRATIC + bump + noise).astype(np.float32), FACE)
+    still = remove_quadratic_motion((QUADRATIC + bump + noise).astype(np.float32), FACE)
     error = np.linalg.norm(still - bump - noise, axis=-1)[FACE]
     assert error.max() < 0.02 * strength
     basis = np.stack([X**0, X, Y, X * X, X * Y, Y * Y], axis=-1)[FACE]
@@ -38,19 +38,19 @@ def test_a_local_movement_of_a_fifth_of_the_face_survives(strength):
 
 def test_nothing_is_left_outside_the_face():
     flow = np.random.default_rng(0).normal(size=QUADRATIC.shape).astype(np.float32)
-    still = remove_head_motion(flow, FACE)
+    still = remove_quadratic_motion(flow, FACE)
     assert not still[~FACE].any() and still[FACE].all()
 
 
 def test_what_lies_outside_the_face_has_no_say():
     flow = (QUADRATIC + local(0.2, 1.0)).astype(np.float32)
     other = np.where(FACE[..., None], flow, 1e6).astype(np.float32)
-    assert np.array_equal(remove_head_motion(flow, FACE), remove_head_motion(other, FACE))
+    assert np.array_equal(remove_quadratic_motion(flow, FACE), remove_quadratic_motion(other, FACE))
 
 
 def test_the_flow_given_is_left_alone():
     flow = QUADRATIC.astype(np.float32)
-    remove_head_motion(flow, FACE)
+    remove_quadratic_motion(flow, FACE)
     assert np.array_equal(flow, QUADRATIC.astype(np.float32))
 
 
@@ -59,9 +59,9 @@ def test_the_flow_given_is_left_alone():
 def test_hardly_any_face(pixels):
     face = np.zeros(X.shape, bool)
     face[40, 40 : 40 + pixels] = True
-    still = remove_head_motion(QUADRATIC.astype(np.float32), face)
+    still = remove_quadratic_motion(QUADRATIC.astype(np.float32), face)
     assert np.abs(still).max() < 1e-3
 
 
 def test_no_motion_stays_none():
-    assert not remove_head_motion(np.zeros((32, 48, 2), np.float32), np.ones((32, 48), bool)).any()
+    assert not remove_quadratic_motion(np.zeros((32, 48, 2), np.float32), np.ones((32, 48), bool)).any()
