@@ -34,7 +34,7 @@ from mer4d.data import FourDME
 from mer4d.errors import MER4DError, SettingError
 from mer4d.parallel import progress_bars
 from mer4d.preprocess import DIS, TVL1, AutoViews, FaceCrop, FlowMethod, Views
-from mer4d.preprocess.apex import face_motion, peak, without_drift
+from mer4d.preprocess.apex import face_motion_from, peak, search
 from mer4d.preprocess.head_motion import Stabilize
 
 EDGE = 0.1
@@ -70,7 +70,7 @@ class Way:
         flow: How motion is measured.
         size: Height and width of the pictures.
         smooth: Weights of neighbouring frames.
-        step: Every how many frames are looked at first; then all around the best.
+        coarse: Whether few frames are looked at, see `mer4d.preprocess.apex.search`.
         around: Another way that chooses the frame of whose neighbourhood, two frames, this one takes the best.
     """
 
@@ -82,22 +82,23 @@ class Way:
     flow: FlowMethod = field(default_factory=DIS)
     size: int = 128
     smooth: tuple[float, ...] = (0.25, 0.5, 0.25)
-    step: int = 1
+    coarse: bool = True
     around: "Way | None" = None
 
 
-PLAIN = Way("none", ends=(0,), drift=True, statistic="mean", smooth=(1.0,))
-BEFORE = Way(drift=True, product=True, smooth=FIVE_FRAMES)
+PLAIN = Way("none", ends=(0,), drift=True, statistic="mean", smooth=(1.0,), coarse=False)
+BEFORE = Way(drift=True, product=True, smooth=FIVE_FRAMES, coarse=False)
 
 WAYS: dict[str, Way] = {
     "plain": PLAIN,
     "plain, head parametric": replace(PLAIN, stabilize="parametric"),
     "plain, head rigid": replace(PLAIN, stabilize="rigid"),
-    "drift in, geometric mean, 5 frames, parametric": replace(BEFORE, stabilize="parametric"),
-    "drift in, geometric mean, 5 frames, rigid": replace(BEFORE, stabilize="rigid"),
+    "geometric mean, 5 frames, head parametric": replace(BEFORE, stabilize="parametric"),
+    "geometric mean, 5 frames, head rigid": replace(BEFORE, stabilize="rigid"),
     "mer4d": Way(),
     "head parametric": Way("parametric"),
     "head left in": Way("none"),
+    "every frame": Way(coarse=False),
     "drift left in": Way(drift=True),
     "from onset alone": Way(ends=(0,)),
     "from offset alone": Way(ends=(-1,)),
@@ -108,7 +109,6 @@ WAYS: dict[str, Way] = {
     "not smoothed": Way(smooth=(1.0,)),
     "smoothed over 5 frames": Way(smooth=FIVE_FRAMES),
     "parabola over 5 frames": Way(smooth=PARABOLA),
-    "every 3rd frame first": Way(step=3),
     "96 px": Way(size=96),
     "160 px": Way(size=160),
     "DIS fast": Way(flow=DIS("fast")),
@@ -116,6 +116,14 @@ WAYS: dict[str, Way] = {
     "TV-L1 fast": Way(flow=TVL1("fast")),
     "TV-L1 fast around it": Way(flow=TVL1("fast"), around=Way()),
 }
+"""The usual way of the field, the same with the head's motion removed, the way that mer4d had before, its way now, and
+changes to that."""
+
+
+def without_drift(motion: np.ndarray) -> np.ndarray:
+    """Motion (T, N, 2) without what goes evenly from the first frame to the last."""
+    share = np.linspace(0, 1, len(motion), dtype=np.float32)[:, None, None]
+    return motion - (1 - share) * motion[0] - share * motion[-1]
 
 
 class Measured:
@@ -126,49 +134,54 @@ class Measured:
         self._known: dict[tuple, tuple[list[np.ndarray], float]] = {}
 
     def motion(self, way: Way, end: int) -> tuple[list[np.ndarray], float]:
-        """Motion of each view (T, N, 2) and seconds."""
+        """Motion of each view (T, N, 2), and seconds per frame."""
         automatic = "parametric" if self.views.geometry is None else "rigid"
-        kind = (end, way.size, automatic if way.stabilize == "auto" else way.stabilize, way.flow)
+        how = automatic if way.stabilize == "auto" else way.stabilize
+        kind = (end, way.size, how, way.flow)
         if kind not in self._known:
-            start = time.process_time()
-            motion = face_motion(self.views, *kind)
-            self._known[kind] = motion, time.process_time() - start
+            start, frames = time.process_time(), len(self.views.images)
+            first = end % frames
+            measure = face_motion_from(self.views, first, way.size, how, way.flow)
+            motion = [measure(frame) for frame in range(frames) if frame != first]
+            seconds = (time.process_time() - start) / (frames - 1)
+            motion.insert(first, [np.zeros_like(view) for view in motion[0]])
+            self._known[kind] = [np.stack(view) for view in zip(*motion, strict=True)], seconds
         return self._known[kind]
 
-    def curve(self, way: Way) -> np.ndarray:
-        """Intensity (T,) in all views, pixels."""
+    def curve(self, way: Way) -> tuple[np.ndarray, int]:
+        """Intensity (T,) in all views, pixels, and the number of frames that were looked at beside the ends."""
         by_end = []
         for end in way.ends:
             motion = self.motion(way, end)[0]
             kept = motion if way.drift else map(without_drift, motion)
             by_end.append(np.mean([STATISTICS[way.statistic](view) ** 2 for view in kept], axis=0))
-        return np.sqrt(np.prod(by_end, axis=0) ** (1 / len(by_end)) if way.product else np.mean(by_end, axis=0))
+        curve = np.sqrt(np.prod(by_end, axis=0) ** (1 / len(by_end)) if way.product else np.mean(by_end, axis=0))
+        if not way.coarse:
+            return curve, len(curve) - 2
+        looked_at: list[int] = []
 
-    def find(self, way: Way) -> int:
-        """Position of the apex."""
-        curve, reach = self.curve(way), len(way.smooth) // 2
-        smooth = np.convolve(np.pad(curve, reach, mode="edge"), way.smooth, mode="valid")
+        def look(frame: int) -> np.ndarray:
+            looked_at.append(frame)
+            return curve[None, frame]
+
+        return search(look, (len(curve), 1), EDGE)[0], len(looked_at)
+
+    def find(self, way: Way) -> dict[str, float]:
+        """Position of the apex, confidence, number of flows and CPU seconds."""
+        curve, looked_at = self.curve(way)
+        smooth = np.convolve(np.pad(curve, len(way.smooth) // 2, mode="edge"), way.smooth, mode="valid")
         margin = max(1, round(EDGE * len(curve)))
-        frames = np.arange(margin, len(curve) - margin)
+        frames, before = np.arange(margin, len(curve) - margin), {"flows": 0, "seconds": 0.0}
         if way.around is not None:
-            frames = frames[abs(frames - self.find(way.around)) <= 2]
-        if way.step > 1:
-            first = frames[:: way.step]
-            frames = frames[abs(frames - first[curve[first].argmax()]) < way.step]
-        return int(frames[smooth[frames].argmax()])
-
-    def cost(self, way: Way) -> tuple[int, float]:
-        """Number of flows and CPU seconds."""
-        frames, views = self.views.images.shape[:2]
-        looked_at = frames - 1
-        if way.step > 1:
-            looked_at = min(looked_at, -(-frames // way.step) + 2 * (way.step - 1))
-        if way.around is not None:
-            looked_at = min(looked_at, 5 + 2 * (len(way.smooth) // 2))
-        flows = len(way.ends) * views * looked_at
-        seconds = sum(self.motion(way, end)[1] for end in way.ends) * looked_at / (frames - 1)
-        more = (0, 0.0) if way.around is None else self.cost(way.around)
-        return flows + more[0], seconds + more[1]
+            before, looked_at = self.find(way.around), 5 + 2 * (len(way.smooth) // 2)
+            frames = frames[abs(frames - before["apex"]) <= 2]
+        seconds = (looked_at + 1) * sum(self.motion(way, end)[1] for end in way.ends)
+        return {
+            "apex": int(frames[smooth[frames].argmax()]),
+            "confidence": peak(curve, EDGE)[1],
+            "flows": before["flows"] + (looked_at + 1) * len(way.ends) * self.views.images.shape[1],
+            "seconds": before["seconds"] + seconds,
+        }
 
 
 def measure(root: Path, table: Path, clips: int = 60, ways: list[str] | None = None) -> None:
@@ -201,16 +214,10 @@ def compare(clip: Clip, apex: int, ways: list[str]) -> Iterator[dict[str, object
     true = [int(frame.files[0].stem) for frame in clip.sequence].index(apex)
     measured = Measured(views)
     for name in ways:
-        if views.geometry is None and WAYS[name].stabilize == "rigid":
-            continue
-        error = abs(measured.find(WAYS[name]) - true)
-        confidence = peak(measured.curve(WAYS[name]), EDGE)[1]
-        flows, seconds = measured.cost(WAYS[name])
-        yield {"clip": clip.clip_id, "frames": len(views.images), "way": name, "error": error} | {
-            "confidence": confidence,
-            "flows": flows,
-            "seconds": seconds,
-        }
+        if views.geometry is not None or WAYS[name].stabilize != "rigid":
+            found = measured.find(WAYS[name])
+            error = abs(found.pop("apex") - true)
+            yield {"clip": clip.clip_id, "frames": len(views.images), "way": name, "error": error, **found}
 
 
 def show(tables: list[Path], others: list[Path] | None = None, frame_rate: float = 60.0) -> None:

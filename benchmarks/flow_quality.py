@@ -38,14 +38,23 @@ PIVOT = np.array((0.0, -4.0, 2.0))
 """The point a head turns about, centimetres."""
 
 
-def compare(root: Path = Path("data/synthetic"), pairs: int = 80, seed: int = 0) -> None:
+def compare(
+    root: Path = Path("data/synthetic"),
+    pairs: int = 80,
+    noise: tuple[float, float] = (0.5, 6.0),
+    contrast: tuple[float, float] = (0.2, 1.0),
+    turned: tuple[float, float] = (0.05, 1.0),
+    seed: int = 0,
+) -> None:
     """Compares the ways to measure the flow back.
 
     Args:
         root: Corpus written by `mer4d synth`.
         pairs: Number of pairs, the corpus' clips in turn.
-        seed: Of what is drawn for each pair: noise of 0.5 to 6 grey levels, contrast of 0.2 to 1, head turned by 0.05
-            to 1 degree.
+        noise: Least and greatest deviation of the noise, grey levels.
+        contrast: Least and greatest share of the contrast that is left.
+        turned: Least and greatest deviation of the further turn of the head about each axis, degrees.
+        seed: Of what is drawn for each pair, evenly on a scale of ratios.
     """
     cv2.setNumThreads(1)
     clips = FourDME(frames="meshes/{sub_ID}/{fold_name}").read(root)
@@ -54,18 +63,13 @@ def compare(root: Path = Path("data/synthetic"), pairs: int = 80, seed: int = 0)
     for number in range(pairs):
         clip, rng = clips[number % len(clips)], np.random.default_rng([seed, number])
         onset, apex = (read_mesh(clip.frames[position].files[0]) for position in (clip.onset, clip.apex))
-        apex = turn(apex, rng.standard_normal(3) * np.exp(rng.uniform(np.log(0.05), 0)))
+        sigma, share, degrees = (np.exp(rng.uniform(*np.log(between))) for between in (noise, contrast, turned))
+        apex = turn(apex, degrees * rng.standard_normal(3))
         (camera,) = frame_cameras(onset, (rng.choice([-35.0, 35.0]),), distance=5.0, resolution=256)
-        (first, face), (second, _) = (
-            [of_view[0] for of_view in capture(mesh, [cast_rays(camera, per_pixel=2)])] for mesh in (onset, apex)
-        )
-        noise, contrast = np.exp(rng.uniform(np.log(0.5), np.log(6))), np.exp(rng.uniform(np.log(0.2), 0))
+        rays = [cast_rays(camera, per_pixel=2)]
+        ((first,), (face,)), ((second,), _) = (capture(mesh, rays)[:2] for mesh in (onset, apex))
         first, second = (
-            (128 + contrast * (picture - 128.0) + noise * rng.standard_normal(picture.shape))
-            .round()
-            .clip(0, 255)
-            .astype(np.uint8)
-            for picture in (first, second)
+            spoil(picture, share, sigma * rng.standard_normal(picture.shape)) for picture in (first, second)
         )
         start = time.process_time()
         flow = forward(first, second)
@@ -92,6 +96,11 @@ def compare(root: Path = Path("data/synthetic"), pairs: int = 80, seed: int = 0)
     console.print(table)
     low, middle, high = np.percentile(errors, (0, 50, 100))
     console.print(f"True end-point error: median {middle:.3f} px, {low:.3f} to {high:.3f}")
+
+
+def spoil(picture: np.ndarray, contrast: float, noise: np.ndarray) -> np.ndarray:
+    """A picture (H, W) uint8 of less contrast and with noise."""
+    return (128 + contrast * (picture - 128.0) + noise).round().clip(0, 255).astype(np.uint8)
 
 
 def turn(mesh: Mesh, degrees: np.ndarray) -> Mesh:

@@ -131,7 +131,8 @@ def check(data: MER4DDataModule, out: Path, flow: bool = True) -> CheckReport:
             measured, unmeasured = report_flow(survey.clips, data)
         except SettingError as error:  # of which every clip may say the same below
             unmeasured = [Defect(None, error)]
-    worst_first = sorted(survey.clips, key=lambda clip: not measured.stands_out(clip.clip_id))
+    suspects = measured.suspects
+    worst_first = sorted(survey.clips, key=lambda clip: clip.clip_id not in suspects)
 
     def strips() -> Iterator[Strip]:
         for look, strip in look_at_all(worst_first, data.preprocess, data.jobs):

@@ -1,5 +1,6 @@
 """Apex: the frame of the strongest facial movement, found from all views together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from mer4d.errors import AnnotationError, SettingError
 from mer4d.preprocess.flow import DIS, FlowMethod
-from mer4d.preprocess.head_motion import STABILIZE, Stabilize, remove_head_motion
+from mer4d.preprocess.head_motion import STABILIZE, Stabilize, head_motion_remover
 from mer4d.preprocess.views import Views
 
 
@@ -19,7 +20,8 @@ class Apex:
     Args:
         position: The one to use, in the sequence.
         detected: The one that was found; another one where the annotated is used.
-        curve: (T,) float32, motion intensity over the face in all views, in pixels of the reduced crop.
+        curve: (T,) float32, motion intensity over the face in all views, in pixels of the reduced crop; interpolated
+            between the frames that `search` looked at, among them all around the peak.
         view_curves: (V, T) float32, the same of each view alone.
         confidence: Share of the peak by which the second choice falls short of it, 0..1; see `peak`.
     """
@@ -35,12 +37,12 @@ class Apex:
 class ApexDetector:
     """Chooses the apex of a sequence and keeps the curve of motion intensity it was chosen from.
 
-    See `intensity_curves` for the curve and `peak` for the choice. The paper speaks of peak motion intensity in both
-    views and leaves the rest open; docs/method.md compares ways.
+    See `intensity_of` for the intensity, `search` for the frames that are looked at, and `peak` for the choice. The
+    paper speaks of peak motion intensity in both views and leaves the rest open; docs/method.md compares ways.
 
     Args:
         mode: `auto` finds the apex; `annotated` takes the annotator's and still computes the curve.
-        stabilize: How the motion of the head is removed, see `remove_head_motion`.
+        stabilize: How the motion of the head is removed, see `mer4d.preprocess.head_motion.remove_head_motion`.
         size: Height and width to which crops are reduced for the search, in pixels.
         edge: Share of the sequence at either end where no apex is looked for.
 
@@ -75,8 +77,9 @@ class ApexDetector:
             SettingError: The motion of the head is to be removed by a geometry that `views` lack.
         """
         self.require(annotated)
-        view_curves = intensity_curves(views, self.size, self.stabilize)
-        curve = np.sqrt(np.square(view_curves).mean(axis=0))
+        intensity = intensity_of(views, self.size, self.stabilize)
+        view_curves = search(intensity, views.images.shape[:2], self.edge)
+        curve = together(view_curves)
         detected, confidence = peak(curve, self.edge)
         return Apex(detected if self.mode == "auto" else annotated, detected, curve, view_curves, confidence)
 
@@ -90,8 +93,47 @@ class ApexDetector:
             raise AnnotationError("apex", "an annotated position", "none", "set data.preprocess.apex.mode to auto")
 
 
-def intensity_curves(views: Views, size: int, stabilize: Stabilize = "auto") -> np.ndarray:
-    """How far the face is from neutral in each frame: root mean square over the motion from onset and from offset.
+def search(intensity: Callable[[int], np.ndarray], shape: tuple[int, int], edge: float) -> np.ndarray:
+    """Curves of intensity, measured in few frames: at even distances first, then in all around the best of these.
+
+    The distance, the square root of half of the number of frames, makes them fewest in all: 11 of 22, 25 of 100.
+
+    Args:
+        intensity: Intensity (V,) of a frame, given its position; 0 in the first and the last frame.
+        shape: T >= 2 and V.
+        edge: As in `peak`.
+
+    Returns:
+        (V, T) float32, interpolated between the frames that were looked at.
+    """
+    length, views = shape
+    step = max(1, int(np.sqrt(length / 2)))
+    known = {end: np.zeros(views) for end in (0, length - 1)}
+    known |= {frame: intensity(frame) for frame in range(step, length - 1, step)}
+    best, _ = peak(together(_filled(known)), edge)
+    around = range(max(0, best - step), min(length, best + step + 1))
+    known |= {frame: intensity(frame) for frame in around if frame not in known}
+    return _filled(known)
+
+
+def _filled(known: dict[int, np.ndarray]) -> np.ndarray:
+    """Curves (V, T) float32 through the values (V,) of some frames."""
+    frames = sorted(known)
+    values = np.stack([known[frame] for frame in frames], axis=1)
+    return np.stack([np.interp(range(frames[-1] + 1), frames, row) for row in values]).astype(np.float32)
+
+
+def together(curves: np.ndarray) -> np.ndarray:
+    """Root mean square (T,) of the curves (V, T) of all views."""
+    return np.sqrt(np.square(curves).mean(axis=0))
+
+
+def intensity_of(views: Views, size: int, stabilize: Stabilize = "auto") -> Callable[[int], np.ndarray]:
+    """What tells how far the face is from neutral: root mean square over the flow from onset and from offset.
+
+    The motion of the head is removed, and so is what drifts evenly from the first frame to the last: both are neutral,
+    so the flow between them is no expression, but noise of the two pictures, a change of light, and what is left of the
+    head.
 
     Args:
         views: (T, V, H, W) crops, T >= 2.
@@ -99,70 +141,60 @@ def intensity_curves(views: Views, size: int, stabilize: Stabilize = "auto") -> 
         stabilize: How the motion of the head is removed.
 
     Returns:
-        (V, T) float32, pixels of the reduced crop; 0 in the first and the last frame, and where there is no face.
+        From the position of a frame to (V,) float32, pixels of the reduced crop; 0 where there is no face.
     """
-    energies = [
-        [
-            np.square(without_drift(motion)).sum(axis=-1).mean(axis=1)
-            for motion in face_motion(views, end, size, stabilize)
-        ]
-        for end in (0, -1)
-    ]
-    return np.sqrt(np.mean(energies, axis=0))
+    last = len(views.images) - 1
+    motions = {start: face_motion_from(views, start, size, stabilize) for start in (0, last)}
+    drifts = {start: motion(last - start) for start, motion in motions.items()}
+
+    def intensity(frame: int) -> np.ndarray:
+        energies = []
+        for start, drift in drifts.items():
+            share = abs(frame - start) / last
+            moved = zip(motions[start](frame), drift, strict=True)
+            energies.append([np.square(motion - share * whole).sum(axis=-1).mean() for motion, whole in moved])
+        return np.sqrt(np.mean(energies, axis=0))
+
+    return intensity
 
 
-def face_motion(
-    views: Views, reference: int, size: int, stabilize: Stabilize = "auto", flow: FlowMethod | None = None
-) -> list[np.ndarray]:
-    """Flow from one frame to all frames over the face of that frame, without the motion of the head.
+def face_motion_from(
+    views: Views, start: int, size: int, stabilize: Stabilize = "auto", flow: FlowMethod | None = None
+) -> Callable[[int], list[np.ndarray]]:
+    """What measures the flow from one frame to others, over the face and without the motion of the head.
 
     Args:
         views: (T, V, H, W) crops.
-        reference: Position of the frame at which the flow starts; -1 for the last.
+        start: Position of the frame at which the flow starts.
         size: Height and width to which they are reduced.
         stabilize: How the motion of the head is removed.
         flow: How motion is measured; None for DIS (Kroeger et al. 2016, doi 10.1007/978-3-319-46493-0_29), for speed.
 
     Returns:
-        For each view (T, N, 2) float32, pixels of the reduced crop, at the N pixels of its face; one of no motion where
-        there is no face.
+        From the position of another frame to (N, 2) float32 for each view, pixels of the reduced crop, at the N pixels
+        of its face in the first; to a single one that does not move where there is no face.
+
+    Raises:
+        SettingError: The motion of the head is to be removed by a geometry that `views` lack.
     """
-    measure = flow or DIS()
-    pictures = [[_reduced(image, size) for image in images] for images in views.images]
-    faces = [_inside(face, size) for face in views.face[reference]]
-    motion = [np.zeros((len(pictures), max(1, face.sum()), 2), np.float32) for face in faces]
-    for frame in set(range(len(pictures))) - {reference % len(pictures)}:
-        flows = np.stack([*map(measure, pictures[reference], pictures[frame])])
-        still = remove_head_motion(flows, views, reference % len(pictures), stabilize)
-        for view, face in enumerate(faces):
-            motion[view][frame] = still[view][face] if face.any() else 0
+    measure, without_head = flow or DIS(), head_motion_remover(views, start, size, stabilize)
+    first, faces = _reduced(views.images[start], size), [_inside(face, size) for face in views.face[start]]
+
+    def motion(frame: int) -> list[np.ndarray]:
+        still = without_head(np.stack([*map(measure, first, _reduced(views.images[frame], size))]))
+        seen = zip(still, faces, strict=True)
+        return [moved[face] if face.any() else np.zeros((1, 2), np.float32) for moved, face in seen]
+
     return motion
 
 
-def without_drift(motion: np.ndarray) -> np.ndarray:
-    """Motion without what goes evenly from the first frame to the last.
-
-    Both frames are neutral, so the flow between them is no expression, but noise of the two pictures, a change of
-    light, and what is left of the head.
-
-    Args:
-        motion: (T, N, 2), T >= 2.
-
-    Example:
-        >>> without_drift(np.array([[[0.0, 0]], [[3, 1]], [[4, -2]]]))[:, 0].tolist()
-        [[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]
-    """
-    time = np.linspace(0, 1, len(motion), dtype=motion.dtype)[:, None, None]
-    return motion - (1 - time) * motion[0] - time * motion[-1]
-
-
-def _reduced(image: np.ndarray, size: int) -> np.ndarray:
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+def _reduced(images: np.ndarray, size: int) -> list[np.ndarray]:
+    return [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images]
 
 
 def _inside(face: np.ndarray, size: int) -> np.ndarray:
     """Face (H, W) at the reduced size without its rim, where flow bleeds across the silhouette."""
-    reduced = _reduced(face.astype(np.uint8), size)
+    (reduced,) = _reduced(face[None].astype(np.uint8), size)
     return cv2.erode(reduced, np.ones((size // 16, size // 16), np.uint8), borderValue=1).astype(bool)
 
 

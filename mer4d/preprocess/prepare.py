@@ -106,7 +106,10 @@ def _fill(
     with progress_bars() as progress, process_pool(jobs) as pool:
         bar = progress.add_task(f"Preparing flow ({jobs} processes)", total=len(clips))
         try:
-            pending = {pool.submit(_process, clip, preprocess, store, keys[clip.clip_id], cores // jobs): clip for clip in clips}
+            pending = {
+                pool.submit(_process, clip, preprocess, store, keys[clip.clip_id], cores // jobs): clip
+                for clip in clips
+            }
             for done in as_completed(pending):
                 try:
                     done.result()

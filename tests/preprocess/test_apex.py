@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mer4d.errors import AnnotationError, SettingError
-from mer4d.preprocess.apex import ApexDetector, intensity_curves, peak
+from mer4d.preprocess.apex import ApexDetector, peak, search
 from mer4d.preprocess.views import Views
 
 
@@ -66,27 +66,27 @@ def test_intensity_is_the_root_mean_square_of_the_flow(face_pictures):
     patch = 4.0 * np.exp(-np.square([x - 32, y + 42.7]).sum(axis=0) / (2 * 16**2))
     face = np.hypot(x / 0.36, y / 0.44) < 256
     exact = np.sqrt(2 * np.square(patch[face]).mean())  # as far to the side as up
-    for curve in intensity_curves(views_of(images), 256):
+    for curve in ApexDetector(size=256)(views_of(images)).view_curves:
         assert curve == pytest.approx([0, exact, 0], rel=0.15)
 
 
 def test_either_end_counts_as_much(face_pictures, envelope):
     """Time reversed, the curve is reversed: no frame is preferred because of where it lies."""
     images = face_pictures(envelope(11, 4), noise=1.0)
-    forward, backward = (intensity_curves(views_of(order), 64) for order in (images, images[::-1]))
+    forward, backward = (ApexDetector(size=64)(views_of(order)).view_curves for order in (images, images[::-1]))
     assert np.allclose(forward, backward[:, ::-1], atol=1e-6)
 
 
 def test_head_motion_is_removed_where_the_flow_starts(face_pictures, monkeypatch):
     asked = set()
 
-    def leave(flows, views, frame, how):
-        asked.add((flows.shape, frame, how))
-        return flows
+    def leave(views, frame, size, how):
+        asked.add((frame, size, how))
+        return lambda flows: flows
 
-    monkeypatch.setattr("mer4d.preprocess.apex.remove_head_motion", leave)
+    monkeypatch.setattr("mer4d.preprocess.apex.head_motion_remover", leave)
     ApexDetector(size=64, stabilize="parametric")(views_of(face_pictures([0.0, 1.0, 0.5, 0.0])))
-    assert asked == {((2, 64, 64, 2), 0, "parametric"), ((2, 64, 64, 2), 3, "parametric")}
+    assert asked == {(0, 64, "parametric"), (3, 64, "parametric")}
 
 
 def test_annotated(face_pictures, envelope):
@@ -154,6 +154,28 @@ def test_impossible_settings(settings):
 def test_geometry_that_is_not_there(face_pictures):
     with pytest.raises(SettingError, match="rigid"):
         ApexDetector(stabilize="rigid", size=64)(views_of(face_pictures([0.0, 1.0, 0.0])))
+
+
+# Search
+
+
+@pytest.mark.parametrize(("length", "at_most"), [(2, 0), (3, 1), (8, 6), (22, 12), (100, 27), (1000, 90)])
+def test_few_frames_are_looked_at(envelope, length, at_most):
+    """The curves are exact there, around the peak as well, and straight in between."""
+    apex, looked_at = length // 3, []
+    truth = envelope(length, apex) if apex else np.zeros(length)
+
+    def intensity(frame):
+        looked_at.append(frame)
+        return np.array([truth[frame], 2 * truth[frame], 0])
+
+    curves = search(intensity, (length, 3), edge=0.1)
+    assert curves.shape == (3, length) and curves.dtype == np.float32
+    assert len(looked_at) == len(set(looked_at)) <= at_most
+    assert np.allclose(curves[0, looked_at], truth[looked_at]) and np.allclose(curves[1], 2 * curves[0])
+    assert not curves[2].any() and np.abs(curves[0] - truth).max() < 0.1
+    around = np.arange(max(apex - 2, 0), min(apex + 3, length))
+    assert np.allclose(curves[0, around], truth[around])
 
 
 # Peak of a curve

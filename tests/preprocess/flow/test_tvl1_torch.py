@@ -52,9 +52,11 @@ def difference(*flows):
     return np.linalg.norm(np.subtract(*flows), axis=-1)
 
 
-@pytest.fixture
-def threads():
+@pytest.fixture(autouse=True)
+def set_threads():
+    """One thread, unless a test asks for more: pictures here are too small for two to share."""
     before = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield torch.set_num_threads
     torch.set_num_threads(before)
 
@@ -85,8 +87,8 @@ def test_agrees_with_opencv_where_everything_has_left_the_picture():
 
 def test_exact_agrees_but_for_an_iteration():
     """Where rounding decides whether an iteration follows, five warps on five levels carry the difference on."""
-    pair = make_pair(96, 96)
-    assert difference(*both(pair, "exact")).mean() < 0.05
+    pair = make_pair()
+    assert difference(*both(pair, "exact", outer_iterations=2)).mean() < 0.05
     assert difference(*both(pair, "exact", warps=1)).mean() < TOLERANCE
 
 
@@ -124,42 +126,42 @@ def _names(mark):
     return {name for setting in mark.args[1] for name in setting}
 
 
-def test_pictures_without_texture_or_motion_do_not_move():
+def test_flat_and_identical_pictures_do_not_move():
+    flat = np.full((64, 64), 90, np.uint8)
     moving, _ = make_pair()
-    flat = np.full_like(moving, 90)
-    flows = solve(np.stack([flat, flat, moving]), np.stack([flat, flat + 40, moving]))
-    assert np.array_equal(flows, np.zeros_like(flows))
+    still, brighter, same = solve(np.stack([flat, flat, moving]), np.stack([flat, flat + 40, moving]))
+    assert not still.any()
+    assert not brighter.any()
+    assert not same.any()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_any_number_of_pairs(count):
-    firsts, seconds = (pictures[:count] for pictures in make_pairs(3, 24, 32))
-    flows = solve(firsts, seconds)
+    flows = solve(*(pictures[:count] for pictures in make_pairs(3, 24, 32)))
     assert (flows.shape, flows.dtype) == ((count, 24, 32, 2), np.float32)
-    assert all(np.array_equal(flow, TVL1(backend="torch", device="cpu", presmoothing=0)(*pair)) for flow, *pair in ())
 
 
 def test_the_same_bytes_in_any_company(monkeypatch):
     """Pairs stop by themselves: one that has stopped waits for the others of its batch without a change."""
-    height, width = 64, 60
+    height, width = 40, 36
     pairs = make_pairs(8, height, width)
     flows = []
     for at_once in (1, 3, 8):
         monkeypatch.setattr(tvl1_torch, "CACHED_PIXELS", at_once * height * width)
         assert tvl1_torch.pairs_at_once(torch.device("cpu"), height, width) == at_once
-        flows.append(solve(*pairs, "exact", scales=2))
+        flows.append(solve(*pairs, warps=3))
     assert flows[0].tobytes() == flows[1].tobytes() == flows[2].tobytes()
-    assert solve(*pairs[:, ::-1], "exact", scales=2)[::-1].tobytes() == flows[0].tobytes()
+    assert solve(*pairs[:, ::-1], warps=3)[::-1].tobytes() == flows[0].tobytes()
 
 
-@pytest.mark.parametrize(("count", "side"), [(8, 96), (1, 192)])
-def test_the_same_bytes_with_any_number_of_threads(count, side, threads, monkeypatch):
+@pytest.mark.parametrize(("count", "side"), [(3, 112), (1, 192)])
+def test_the_same_bytes_with_any_number_of_threads(count, side, set_threads, monkeypatch):
     """Pictures so large that torch shares out their pixels: it does from 32768 on."""
     monkeypatch.setattr(tvl1_torch, "CACHED_PIXELS", count * side * side)
     pairs, flows = make_pairs(count, side, side), []
     for number in (1, 2, 4):
-        threads(number)
-        flows.append(solve(*pairs, "fast"))
+        set_threads(number)
+        flows.append(solve(*pairs, "fast", scales=1, outer_iterations=1, inner_iterations=3))
     assert flows[0].tobytes() == flows[1].tobytes() == flows[2].tobytes()
 
 
@@ -209,13 +211,13 @@ def test_a_gpu_takes_what_fits_into_half_of_its_memory(monkeypatch):
         assert tvl1_torch.pairs_at_once(torch.device("cuda"), 100, 200) == count
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_all_tensors_are_where_the_pictures_are(preset):
+def test_all_tensors_are_where_the_pictures_are():
     """Tensors without content, on the device `meta`: one made elsewhere would be refused beside them."""
-    pictures = torch.zeros(3, 61, 75, dtype=torch.uint8, device="meta")
-    unasked = replace(PRESETS[preset], inner_iterations=tvl1_torch.ITERATIONS_PER_LOOK - 1)
-    flows = tvl1_torch.solve_batch(pictures, pictures, unasked)
-    assert (flows.shape, flows.dtype, flows.device.type) == ((3, 61, 75, 2), torch.float32, "meta")
+    pictures = torch.zeros(3, 33, 40, dtype=torch.uint8, device="meta")
+    never_looks = replace(PRESETS["balanced"], scales=2, inner_iterations=2)
+    assert never_looks.inner_iterations < tvl1_torch.ITERATIONS_PER_LOOK
+    flows = tvl1_torch.solve_batch(pictures, pictures, never_looks)
+    assert (flows.shape, flows.dtype, flows.device.type) == ((3, 33, 40, 2), torch.float32, "meta")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
