@@ -23,8 +23,8 @@ from mer4d.preprocess.prepare import prepare
 UNITS = dict(zip(QUALITIES, ("px", "px", "px", "of the contrast", "of the face"), strict=True))
 
 LIMITS = {"forward_backward": 0.4, "occluded": 0.25}
-"""What no sound clip exceeds in any view and phase; docs/data.md has the figures. They are not relative to the corpus: a
-median rises with the number of bad clips, and hides them just where there are many."""
+"""What no sound clip exceeds in any view and phase; docs/data.md has the figures. They do not depend on the corpus: its
+median rises with the number of bad clips, and would hide them where there are many."""
 
 
 @dataclass(frozen=True)
