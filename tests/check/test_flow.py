@@ -58,7 +58,7 @@ def test_a_clip_that_stands_out_is_told_in_a_sentence():
 
 
 def test_the_worse_of_two_is_told():
-    said = doubts(clip_flow("S0_01", forward_backward=0.5, occluded=0.9), *corpus())
+    said = doubts(clip_flow("S0_01", forward_backward=0.9, occluded=0.8), *corpus())
     assert "occluded" in said["S0_01"] and "forward_backward" not in said["S0_01"]
 
 

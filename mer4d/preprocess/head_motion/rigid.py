@@ -21,7 +21,10 @@ SAMPLES = 500
 
 CONDITION = 1e-4
 """Share of the largest eigenvalue below which a motion counts as unseen, and is left out. A face that fills its crop
-stays above 4e-3 even if it is flat and seen in one view; one of a few pixels has a shift only."""
+stays above 4e-3 even if it is flat and seen in one view."""
+
+FEWEST = 100
+"""Pixels of the face in all views below which no motion is fitted: their noise would turn the head by many degrees."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,12 @@ def fit_rigid_motion(flows: np.ndarray, seen: Sequence[Sight]) -> RigidMotion:
         seen: (V,) what the views show where the flows start.
 
     Returns:
-        The motion; none at all where no face is seen.
+        The motion; none at all where hardly any face is seen.
     """
     sampled = [_every(1 + len(sight.pixels) // SAMPLES, sight) for sight in seen]
     targets = [sight.pixels + _at(flow, sight) for flow, sight in zip(flows, sampled, strict=True)]
     points = np.concatenate([sight.points for sight in sampled])
-    if not len(points):
+    if len(points) < FEWEST:
         return RigidMotion(np.zeros(3), np.zeros(3), pivot=seen[0].camera.target)
     pivot, turn, shift = points.mean(axis=0), np.eye(3), np.zeros(3)
     gradients = np.concatenate([sight.gradient() for sight in sampled])
