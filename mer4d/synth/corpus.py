@@ -1,7 +1,6 @@
 """A whole synthetic corpus on disk, laid out as 4DME is, with meshes or pictures for frames."""
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import repeat
@@ -124,32 +123,11 @@ def write_corpus(
         return
     takes = [Take(corpus, subject, clip) for subject in range(subjects) for clip in range(clips)]
     with hold(out / frames_folder(layout)):
-        unwritten = [take for take in takes if not (complete or _folder(out, take).exists())]
-        unmeasured = [take for take in takes if ground_truth and not _truth_file(out, take).exists()]
-        jobs = processes(jobs, max(len(unwritten), len(unmeasured)))
-        with progress_bars(disable=not progress) as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
-
-            def each(doing: str, work: Callable, tasks: Collection, *more: Iterable) -> Iterator:
-                done = (pool.map if pool else map)(work, tasks, *more)
-                return bars.track(done, len(tasks), description=f"{doing} ({jobs} processes)")
-
-            if not complete:
-                people = sorted({take.subject for take in unwritten})
-                skins = dict(zip(people, each("Painting faces", paint_subject, people, repeat(corpus)), strict=True))
-                recordings = [Recording(corpus, take.subject, take.clip, skins[take.subject]) for take in unwritten]
-                list(each("Writing clips", _write_clip, recordings, repeat(out)))
-                _write_tables(takes, out)
-            if ground_truth:
-                list(each("Measuring motion", _write_truth, unmeasured, repeat(out)))
-                _write_readme(out, corpus, more=TRUTH)
-
-
-def _folder(out: Path, take: Take) -> Path:
-    return out / frames_folder(take.corpus.layout) / take.sub_id / take.name
-
-
-def _truth_file(out: Path, take: Take) -> Path:
-    return out / "truth" / take.sub_id / f"{take.name}.npz"
+        if not complete:
+            _write_clips(takes, out, jobs, progress)
+            _write_tables(takes, out)
+        if ground_truth:
+            _write_truths(takes, out, jobs, progress)
 
 
 def _claim(out: Path, corpus: Corpus) -> None:
@@ -163,9 +141,25 @@ def _claim(out: Path, corpus: Corpus) -> None:
     write_atomically(note, options.encode())
 
 
-def _write_clip(recording: Recording, out: Path) -> None:
+def _write_clips(takes: list[Take], out: Path, jobs: int | None, progress: bool) -> None:
+    """Writes the clips that are missing."""
+    corpus, frames = takes[0].corpus, out / frames_folder(takes[0].corpus.layout)
+    missing = [take for take in takes if not (frames / take.sub_id / take.name).exists()]
+    people = sorted({take.subject for take in missing})
+    jobs = processes(jobs, len(missing))
+    with progress_bars(disable=not progress) as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
+        each = pool.map if pool else map
+        painted = each(paint_subject, repeat(corpus), people)
+        skins = dict(zip(people, bars.track(painted, len(people), description="Painting faces"), strict=True))
+        recordings = [Recording(corpus, take.subject, take.clip, skins[take.subject]) for take in missing]
+        written = each(_write_clip, recordings, repeat(frames))
+        for _ in bars.track(written, len(missing), description=f"Writing clips ({jobs} processes)"):
+            pass
+
+
+def _write_clip(recording: Recording, frames: Path) -> None:
     """Writes all frames of a clip, in a folder that appears when it is complete."""
-    folder = _folder(out, recording)
+    folder = frames / recording.sub_id / recording.name
     partial = folder.with_name(f".{recording.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -178,8 +172,20 @@ def _write_clip(recording: Recording, out: Path) -> None:
         raise CacheError(folder, "a writable place with room on the disk", error, "free space or move it") from error
 
 
-def _write_truth(take: Take, out: Path) -> None:
-    write_truth(_truth_file(out, take), measure(take))
+def _write_truths(takes: list[Take], out: Path, jobs: int | None, progress: bool) -> None:
+    """Writes the ground truth that is missing; the README tells of it last."""
+    files = {take: out / "truth" / take.sub_id / f"{take.name}.npz" for take in takes}
+    missing = [take for take, file in files.items() if not file.exists()]
+    jobs = processes(jobs, len(missing))
+    with progress_bars(disable=not progress) as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
+        written = (pool.map if pool else map)(_write_truth, missing, [files[take] for take in missing])
+        for _ in bars.track(written, len(missing), description=f"Measuring motion ({jobs} processes)"):
+            pass
+    _write_readme(out, takes[0].corpus, more=TRUTH)
+
+
+def _write_truth(take: Take, file: Path) -> None:
+    write_truth(file, measure(take))
 
 
 def _write_readme(out: Path, corpus: Corpus, more: str = "") -> None:

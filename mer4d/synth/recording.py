@@ -201,11 +201,11 @@ def record(corpus: Corpus, subject: int, clip: int) -> Recording:
     """
     if not (0 <= subject < corpus.subjects and 0 <= clip < corpus.clips):
         raise IndexError(f"a corpus of {corpus.subjects} subjects with {corpus.clips} clips: {subject}, {clip}")
-    return Recording(corpus, subject, clip, paint_subject(subject, corpus))
+    return Recording(corpus, subject, clip, paint_subject(corpus, subject))
 
 
 @lru_cache(maxsize=16)
-def paint_subject(subject: int, corpus: Corpus) -> np.ndarray:
+def paint_subject(corpus: Corpus, subject: int) -> np.ndarray:
     """Texture (SIZE, SIZE, 3) uint8 of a subject."""
     rng = corpus.rng(subject).spawn(1)[0]
     return paint(corpus.face, Take(corpus, subject, 0).identity, rng, corpus.difficulty.grain)

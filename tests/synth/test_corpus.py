@@ -108,6 +108,11 @@ def test_noise_is_fresh_in_every_frame(corpus):
     assert 1.5 < (first - second).std() < 2.5
 
 
+def test_the_number_of_processes_does_not_change_a_byte(corpus, tmp_path):
+    write_corpus(tmp_path / "again", jobs=2, **SMALL)
+    assert digests(tmp_path / "again") == digests(corpus)
+
+
 def test_another_seed_gives_another_corpus(corpus, tmp_path):
     write_corpus(tmp_path / "other", seed=1, subjects=1, clips=1, jobs=1, progress=False)
     other, one = digests(tmp_path / "other"), digests(corpus)
@@ -230,13 +235,8 @@ def small_pictures(monkeypatch):
     monkeypatch.setattr(recording, "CAMERAS", MeshViews(resolution=64))
 
 
-def test_the_number_of_processes_does_not_change_a_byte(corpus, tmp_path):
-    write_corpus(tmp_path / "again", jobs=2, **SMALL)
-    assert digests(tmp_path / "again") == digests(corpus)
-
-
 def test_a_hard_corpus_with_truth_is_the_same_from_any_number_of_processes(tmp_path):
-    options = {"subjects": 2, "clips": 1, "preset": "hard", "ground_truth": True, "progress": False}
+    options = {**SMALL, "clips": 2, "preset": "hard", "ground_truth": True}
     for jobs in (1, 2):
         write_corpus(tmp_path / str(jobs), jobs=jobs, **options)
     assert digests(tmp_path / "1") == digests(tmp_path / "2")
