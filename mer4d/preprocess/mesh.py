@@ -16,6 +16,9 @@ from mer4d.errors import FrameError
 SUFFIXES = (".obj", ".ply")
 """Mesh files that `read_mesh` reads."""
 
+BAND = 32
+"""Rows of a picture that are worked out at once: what belongs to them stays in the processor's cache."""
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -243,73 +246,103 @@ def capture(mesh: Mesh, views: Sequence[Rays]) -> tuple[np.ndarray, np.ndarray, 
 
 def _picture(mesh: Mesh, scene: EmbreeScene, rays: Rays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image (H, W) uint8, face (H, W) bool and depth (H, W) float32 from one camera."""
-    triangles = scene.run(rays.origins, rays.directions, query="INTERSECT", output=True)["primID"]
-    hit = np.flatnonzero(triangles >= 0)
-    row, column = np.divmod(hit, len(rays.steps))
-    ray = rays.camera, triangles[hit], rays.steps[column], rays.steps[row]
-    surface = surface_at(mesh, mesh.shade[:, None] if mesh.texture is None else mesh.uv, *ray)
-    grey = np.zeros(triangles.shape, np.float32)
-    grey[hit] = surface[0] if mesh.texture is None else _bilinear(mesh.texture, *surface)
-    nearness = np.zeros(triangles.shape)
-    nearness[hit] = _nearness_at(mesh, *ray)
-    hits = _per_pixel(triangles >= 0, rays)
+    size, side = rays.camera.resolution, len(rays.steps)
+    carried = mesh.shade[:, None] if mesh.texture is None else mesh.uv
+    surface = _Surface.of(mesh, carried, rays.camera)
+    sums = np.zeros((3, size, size))  # of hits, grey levels and nearness
+    for start in range(0, size, BAND):
+        rows = slice(start * rays.per_pixel, (start + BAND) * rays.per_pixel)
+        band = slice(rows.start * side, rows.stop * side)
+        triangles = scene.run(rays.origins[band], rays.directions[band], query="INTERSECT")
+        hit = np.flatnonzero(triangles >= 0)
+        row, column = np.divmod(hit, side)
+        found, nearness = surface.at(triangles[hit], rays.steps[column], rays.steps[rows][row])
+        brought = np.zeros((3, len(triangles)))
+        brought[0, hit], brought[2, hit] = 1, nearness
+        brought[1, hit] = found[0] if mesh.texture is None else _bilinear(mesh.texture, *found)
+        sums[:, start : start + BAND] = _per_pixel(brought, rays)
+    hits, grey, nearness = sums
     face = hits * 2 >= rays.per_pixel**2
     # A mean over hits alone keeps the silhouette from darkening, which flow would take for an edge.
-    picture = np.rint(_per_pixel(grey, rays) / np.maximum(hits, 1))
-    depth = np.divide(hits, _per_pixel(nearness, rays), out=np.full(hits.shape, np.nan), where=hits > 0)
+    picture = np.rint(grey / np.maximum(hits, 1))
+    depth = np.divide(hits, nearness, out=np.full(hits.shape, np.nan), where=hits > 0)
     return np.where(face, picture, 0).clip(0, 255).astype(np.uint8), face, depth.astype(np.float32)
 
 
 def _per_pixel(values: np.ndarray, rays: Rays) -> np.ndarray:
-    """Sum (H, W) of what the rays of each pixel brought; several times as fast as a sum over axes of `reshape`."""
+    """Sum (K, h, W) of what the rays of each pixel brought (K, N); several times as fast as `reshape` and `sum`."""
     size, count = rays.camera.resolution, rays.per_pixel
-    cells = values.reshape(size, count, size, count)
-    return sum(sum(cells[:, row, :, column] for column in range(count)) for row in range(count))
+    cells = values.reshape(len(values), -1, count, size, count)
+    return sum(sum(cells[:, :, row, :, column] for column in range(count)) for row in range(count))
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """What a camera's rays find on the triangles of a mesh.
+
+    With a ray's direction d, barycentric coordinates are ratios of d . n, d . a and d . b, where the vectors n, a, b
+    belong to the triangle (Moeller and Trumbore 1997, doi 10.1080/10867651.1997.10487468, rearranged). What a triangle
+    carries is therefore a ratio too, and in the axes of the camera d is (x, y, 1): two products for each ray. So is
+    1 / depth, the ratio of d . n to the height of the camera above the triangle.
+
+    Args:
+        planes: (3, 1 + K, M) float64, n and the numerators of what is carried, in the axes of the camera.
+        heights: (M,) float64, of the camera above each triangle times the length of n.
+    """
+
+    planes: np.ndarray
+    heights: np.ndarray
+
+    @classmethod
+    def of(cls, mesh: Mesh, carried: np.ndarray, camera: Camera) -> "_Surface":
+        corners = mesh.vertices[mesh.triangles]
+        edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+        start = camera.position - corners[:, 0]
+        normal, first, second = np.cross(edge2, edge1), np.cross(edge2, start), np.cross(start, edge1)
+        at = carried[mesh.triangles]  # (M, 3, K)
+        numerators = [
+            at[:, 0, k, None] * normal
+            + (at[:, 1, k] - at[:, 0, k])[:, None] * first
+            + (at[:, 2, k] - at[:, 0, k])[:, None] * second
+            for k in range(at.shape[2])
+        ]
+        # einsum, because BLAS may round differently with another number of threads
+        planes = np.einsum("kmi,ji->jkm", np.stack([normal, *numerators]), camera.axes)
+        return cls(planes, -np.einsum("mi,mi->m", normal, start))
+
+    def at(self, triangle: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is carried (K, N) and 1 / depth (N,), where rays at x, y (N,) meet their triangles (N,)."""
+        across, down, forward = self.planes.take(triangle, axis=2)
+        values = across * x + down * y + forward
+        return values[1:] / values[0], values[0] / self.heights[triangle]
 
 
 def surface_at(
     mesh: Mesh, carried: np.ndarray, camera: Camera, triangle: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """What the vertices carry (vertices, K), where rays at x, y (N,) of a picture meet their triangles (N,): (K, N).
-
-    With a ray's direction d, barycentric coordinates are ratios of d . n, d . a and d . b, where the vectors n, a, b
-    belong to the triangle (Moeller and Trumbore 1997, doi 10.1080/10867651.1997.10487468, rearranged). What a triangle
-    carries is therefore a ratio too, and in the axes of the camera d is (x, y, 1): two products for each ray.
-    """
-    corners = mesh.vertices[mesh.triangles]
-    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    start = camera.position - corners[:, 0]
-    normal, first, second = np.cross(edge2, edge1), np.cross(edge2, start), np.cross(start, edge1)
-    at = carried[mesh.triangles]  # (M, 3, K)
-    numerators = [
-        at[:, 0, k, None] * normal
-        + (at[:, 1, k] - at[:, 0, k])[:, None] * first
-        + (at[:, 2, k] - at[:, 0, k])[:, None] * second
-        for k in range(at.shape[2])
-    ]
-    planes = (np.stack([normal, *numerators], axis=1) @ camera.axes.T)[triangle]  # (N, 1 + K, 3), axes of the camera
-    values = planes[..., 0] * x[:, None] + planes[..., 1] * y[:, None] + planes[..., 2]
-    return (values[:, 1:] / values[:, :1]).T
-
-
-def _nearness_at(mesh: Mesh, camera: Camera, triangle: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """1 / depth (N,) where rays at x, y (N,) of a picture meet their triangles (N,); linear on each triangle."""
-    corners = mesh.vertices[mesh.triangles]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    height = ((corners[:, 0] - camera.position) * normal).sum(axis=1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):  # of triangles without area, which no ray hits
-        plane = np.einsum("ij,nj->ni", camera.axes, normal) / height
-    across, down, forward = plane[triangle].T
-    return across * x + down * y + forward
+    """What the vertices carry (vertices, K), where rays at x, y (N,) of a picture meet their triangles (N,): (K, N)."""
+    return _Surface.of(mesh, carried, camera).at(triangle, x, y)[0]
 
 
 def _bilinear(texture: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Texture (H, W) at coordinates (N,), repeated beyond its edges; cv2.remap would round to 1/32 texel."""
     height, width = texture.shape
-    x, y = u * width - 0.5, (1 - v) * height - 0.5
-    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    fx, fy = (x - left).astype(np.float32), (y - top).astype(np.float32)
-    columns, rows = (left % width, (left + 1) % width), (top % height, (top + 1) % height)
-    upper = texture[rows[0], columns[0]] * (1 - fx) + texture[rows[0], columns[1]] * fx
-    lower = texture[rows[1], columns[0]] * (1 - fx) + texture[rows[1], columns[1]] * fx
+    left, right, fx = _texels_around(u * width - 0.5, width)
+    top, bottom, fy = _texels_around((1 - v) * height - 0.5, height)
+    texels = texture.ravel()
+    top, bottom = top * width, bottom * width
+    upper = texels.take(top + left) * (1 - fx) + texels.take(top + right) * fx
+    lower = texels.take(bottom + left) * (1 - fx) + texels.take(bottom + right) * fx
     return upper * (1 - fy) + lower * fy
+
+
+def _texels_around(place: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texels (N,) before and after each place (N,) of a repeated row of texels, and the share (N,) of the second."""
+    before = np.floor(place)
+    share = (place - before).astype(np.float32)
+    before = before.astype(np.int64)
+    if len(before) and not 0 <= before.min() <= before.max() < size:  # a remainder takes longer than all else
+        before %= size
+    after = before + 1
+    after[after == size] = 0
+    return before, after, share
