@@ -34,7 +34,7 @@ from rich.table import Table
 from mer4d.parallel import progress_bars
 from mer4d.preprocess import TVL1, FaceCrop, Views
 from mer4d.preprocess.geometry import Geometry
-from mer4d.preprocess.head_motion import RigidMotion, head_pose, remove_head_motion, rigid
+from mer4d.preprocess.head_motion import RigidMotion, head_pose, parametric, remove_head_motion, rigid
 from mer4d.preprocess.mesh import capture, cast_rays
 from mer4d.synth import Corpus, Recording, exact_flow, record
 from mer4d.synth.difficulty import Preset
@@ -46,6 +46,9 @@ PEOPLE = 12
 WAYS = {
     "none": nullcontext,
     "parametric": nullcontext,
+    "parametric, 5 rounds": partial(patch.object, parametric, "ITERATIONS", 5),
+    "parametric, 40 rounds": partial(patch.object, parametric, "ITERATIONS", 40),
+    "parametric, 5000 samples": partial(patch.object, parametric, "SAMPLES", 5000),
     "rigid": nullcontext,
     "rigid, scale 0.25": partial(patch.object, rigid, "SCALE", 0.25),
     "rigid, scale 1.5": partial(patch.object, rigid, "SCALE", 1.5),
