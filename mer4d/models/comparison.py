@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mer4d.errors import SettingError
-from mer4d.models.metrics import count
+from mer4d.models.metrics import check_within_0_and_1
+from mer4d.models.subjects import counts_by_subject, mean_over_seeds, percentile_interval, weigh
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class PairedDifference:
 
 
 def paired_difference(
-    first: Tensor, second: Tensor, target: Tensor, groups: Sequence[str], samples: int = 10_000, seed: int = 0
+    first: Tensor, second: Tensor, target: Tensor, subjects: Sequence[str], samples: int = 10_000, seed: int = 0
 ) -> PairedDifference:
     """Compares predictions clip by clip, with the subject as the unit, as clips of one subject resemble each other.
 
@@ -47,11 +48,14 @@ def paired_difference(
     in Dror et al. 2018, doi 10.18653/v1/P18-1128, for scores that are no means): all 2^S exchanges where they are no
     more than `samples`, else as many random ones, the observed one counted with them so that p is never 0.
 
+    Of several seeds, UF1 is the mean over the seeds; whole subjects are exchanged and drawn with their clips of all
+    seeds, the seeds of A and B paired in order.
+
     Args:
-        first: (N, K) bool or 0/1, predictions A.
-        second: (N, K) bool or 0/1, predictions B.
+        first: (R, N, K) bool or 0/1, predictions A, or (N, K) for one seed.
+        second: Predictions B, as many.
         target: (N, K) bool or 0/1.
-        groups: Subject of each of the N clips.
+        subjects: Subject of each of the N clips.
         samples: Of the bootstrap, and at most of the exchanges.
         seed: Of the draws.
 
@@ -64,48 +68,60 @@ def paired_difference(
         >>> better.difference, better.p_value, better.exact
         (1.0, 0.0078125, True)
     """
-    subjects, member_of = np.unique(np.asarray(groups), return_inverse=True)
-    if len(groups) != len(target) or len(subjects) < 2 or samples < 1:
-        found = f"{len(subjects)} subjects in {len(groups)} rows for {len(target)} clips, {samples} samples"
-        expected = "one for each clip, at least two, and at least one sample"
-        raise SettingError("subjects of the comparison", expected, found, "pair them by clip_id")
-    a, b = (_counts(predicted, target, member_of, len(subjects)) for predicted in (first, second))
-    observed = _uf1(b.sum(0)) - _uf1(a.sum(0))
+    if samples < 1:
+        raise SettingError("samples of the comparison", "at least one", samples, "correct it")
+    (names, a), (_, b) = (counts_by_subject(each, target, subjects, at_least=2) for each in (first, second))
+    if a.shape != b.shape:
+        raise SettingError("seeds of the comparison", f"as many as A, {a.shape[1]}", b.shape[1], "pair the seeds")
+    uf1 = [mean_over_seeds(counts.sum(0)).item() for counts in (a, b)]
 
     rng = np.random.default_rng(seed)
-    exact = 2 ** len(subjects) <= samples
+    exact = 2 ** len(names) <= samples
     if exact:
-        swapped = np.array(list(product((0, 1), repeat=len(subjects))), dtype=np.int64)
+        swapped = np.array(list(product((0, 1), repeat=len(names))))
     else:
-        swapped = rng.integers(2, size=(samples, len(subjects)))
+        swapped = rng.integers(2, size=(samples, len(names)))
         swapped[0] = 0  # the observed one
-    change = np.einsum("ns,skc->nkc", swapped, b - a)
-    exchanged = _uf1(b.sum(0) - change) - _uf1(a.sum(0) + change)
+    change = weigh(b - a, torch.from_numpy(swapped).double())
+    exchanged = mean_over_seeds(b.sum(0) - change) - mean_over_seeds(a.sum(0) + change)
     # A tie must not be decided by rounding.
-    p_value = float(np.mean(np.abs(exchanged) >= abs(observed) - 1e-12))
+    as_large = exchanged.abs() >= abs(uf1[1] - uf1[0]) - 1e-12
 
-    draws = rng.multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), size=samples)
-    resampled = [_uf1(np.einsum("ns,skc->nkc", draws, counts)) for counts in (a, b)]
-    low, high = np.nanquantile(resampled[1] - resampled[0], (0.025, 0.975))
+    times = torch.from_numpy(rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)).double()
+    resampled = mean_over_seeds(weigh(b, times)) - mean_over_seeds(weigh(a, times))
     return PairedDifference(
-        first=float(_uf1(a.sum(0))),
-        second=float(_uf1(b.sum(0))),
-        interval=(float(low), float(high)),
-        p_value=p_value,
+        *uf1,
+        interval=percentile_interval(resampled, 0.95),
+        p_value=as_large.double().mean().item(),
         swaps=len(swapped),
         exact=exact,
     )
 
 
-def _counts(predicted: Tensor, target: Tensor, member_of: np.ndarray, subjects: int) -> np.ndarray:
-    """True positives, false positives and false negatives of each subject and class: (S, K, 3) int64."""
-    rows = [torch.from_numpy(member_of == subject) for subject in range(subjects)]
-    return np.stack([torch.stack(count(predicted[row], target[row])[:3], dim=-1).numpy() for row in rows])
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values of several tests, corrected so that any false alarm among all of them is as rare as each one says.
 
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none becomes smaller than one before it, nor
+    larger than 1 (S. Holm, Scandinavian Journal of Statistics 1979, doi 10.2307/4615733). The tests may depend on each
+    other, as they do where all compare with the same run.
 
-def _uf1(counts: np.ndarray) -> np.ndarray:
-    """UF1 (...) of counts (..., K, 3), classes absent from the truth left out as in `scores_from_counts`."""
-    tp, fp, fn = np.moveaxis(counts.astype(np.float64), -1, 0)
-    present = tp + fn > 0
-    f1 = np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros_like(tp), where=present)
-    return np.divide(f1.sum(-1), present.sum(-1), out=np.full(f1.shape[:-1], np.nan), where=present.any(-1))
+    Args:
+        p_values: In any order.
+
+    Returns:
+        Corrected values in the same order.
+
+    Raises:
+        SettingError: A value lies outside 0..1 or is NaN.
+
+    Example:
+        >>> holm([0.25, 0.0625, 0.5, 0.125])
+        [0.5, 0.25, 0.5, 0.375]
+    """
+    values = torch.tensor(p_values, dtype=torch.float64)
+    check_within_0_and_1("p-values", values, "correct them")
+    ordered, order = values.sort()
+    tests = torch.arange(len(values), 0, -1)
+    corrected = torch.empty_like(values)
+    corrected[order] = (ordered * tests).cummax(0).values.clamp_max(1)
+    return corrected.tolist()

@@ -13,12 +13,15 @@ predicts every class for every clip: read it beside balanced accuracy, which is 
 
 A class that never occurs in the truth is absent: its support is 0, its scores are NaN, and the means leave it out.
 Precision without a positive prediction is 0. Balanced accuracy without a negative in the truth is recall.
+
+UF1 and UAR are those of MEGC2019 (J. See et al., FG 2019, doi 10.1109/FG.2019.8756611) wherever every class occurs, as
+it does in each of its corpora: counts pooled over the folds, then F1 and recall of each class, then unweighted means.
+They differ where a class is absent: MEGC2019's means divide by the number of all classes, so such a class has an F1
+of 0 there once it is predicted, and UAR is undefined (0 / 0).
 """
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -28,7 +31,7 @@ from mer4d.errors import SettingError
 
 
 class Counts(NamedTuple):
-    """Clips per class by truth and prediction: true and false positives, false and true negatives, each (K,) int64."""
+    """Clips per class by truth and prediction: true and false positives, false and true negatives, each (..., K)."""
 
     tp: Tensor
     fp: Tensor
@@ -37,7 +40,7 @@ class Counts(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Scores per class, each (K,) float64 in 0..1, NaN where the class is absent; `support` (K,) int64."""
+    """Scores per class, each (..., K) float64 in 0..1, NaN where the class is absent; `support` (..., K) int64."""
 
     f1: Tensor
     precision: Tensor
@@ -47,7 +50,7 @@ class Scores(NamedTuple):
 
     @property
     def absent(self) -> Tensor:
-        """(K,) bool, classes that never occur in the truth."""
+        """(..., K) bool, classes that never occur in the truth."""
         return self.support == 0
 
 
@@ -70,8 +73,8 @@ def binary_labels(name: str, labels: Tensor) -> Tensor:
     return labels.bool()
 
 
-def count(predicted: Tensor, target: Tensor) -> Counts:
-    """Counts clips by truth and prediction.
+def outcomes(predicted: Tensor, target: Tensor) -> Counts:
+    """Tells for each clip and class which of the four it is, each (N, K) bool.
 
     Args:
         predicted: (N, K) bool or 0/1.
@@ -85,12 +88,19 @@ def count(predicted: Tensor, target: Tensor) -> Counts:
         raise SettingError(
             "predictions", f"shape {tuple(target.shape)} as the labels", tuple(predicted.shape), "pair them by clip_id"
         )
-    pairs = (predicted & target, predicted & ~target, ~predicted & target, ~predicted & ~target)
-    return Counts(*(pair.sum(0) for pair in pairs))
+    return Counts(predicted & target, predicted & ~target, ~predicted & target, ~predicted & ~target)
+
+
+def count(predicted: Tensor, target: Tensor) -> Counts:
+    """Counts clips by truth and prediction, each (K,) int64; takes and raises what `outcomes` does."""
+    return Counts(*(each.sum(0) for each in outcomes(predicted, target)))
 
 
 def scores_from_counts(counts: Counts) -> Scores:
     """Scores per class by the formulas at the top of this module.
+
+    Args:
+        counts: Each (..., K), over any number of runs or samples.
 
     Raises:
         SettingError: No clip was counted.
@@ -204,6 +214,62 @@ def constant_uf1(target: Tensor, multi_label: bool = True) -> float:
     return uf1(every if multi_label else every * one_hot(target.sum(0).argmax(), target.shape[-1]), target)
 
 
+def random_uf1(target: Tensor) -> float:
+    """Expected UF1 of guessing each class as often as it occurs, without looking at the clips; NaN if none does.
+
+    Multi-label, each class is guessed on its own with its share p = n / N of the clips; multi-class, one class is drawn
+    by these shares. Either way a class is predicted for m of the N clips, m ~ Binomial(N, p), whatever the truth, so
+    m p of them are right on average:
+
+        E[F1] = sum over m of Binomial(m; N, p) 2 m p / (m + n)
+
+    This is exact, since the mean over classes may be taken before the expectation.
+
+    Args:
+        target: (N, K) bool or 0/1.
+
+    Raises:
+        SettingError: The labels hold other values, or no clip.
+
+    Example:
+        >>> random_uf1(torch.tensor([[1], [0]]))  # 0, 1 or 2 clips with chances of 1/4, 1/2, 1/4; F1 of 0, 1/2 and 2/3
+        0.41666666666666663
+    """
+    support = class_scores(target, target).support.double()
+    clips = torch.tensor(len(target), dtype=torch.float64)
+    share, guessed = support / clips, torch.arange(len(target) + 1, dtype=torch.float64)[:, None]
+    ways = torch.lgamma(clips + 1) - torch.lgamma(guessed + 1) - torch.lgamma(clips - guessed + 1)
+    chance = (ways + torch.xlogy(guessed, share) + torch.xlogy(clips - guessed, 1 - share)).exp()
+    return (chance * 2 * guessed * share / (guessed + support)).sum(0).nanmean().item()
+
+
+def confusion_matrix(predicted: Tensor, target: Tensor) -> Tensor:
+    """Clips by true class i (rows) and predicted class j (columns): those in which i is true and j is predicted.
+
+    Multi-class, this is the confusion matrix. Multi-label, it says what is predicted where a class is true: a clip
+    counts in every pair of its true and its predicted classes, and the diagonal holds the true positives. So a row may
+    sum to more or less than the support, and a count off the diagonal is a mistake only as far as j is not true as
+    well; how often i and j are true together is `confusion_matrix(target, target)`.
+
+    Args:
+        predicted: (N, K) bool or 0/1.
+        target: (N, K) bool or 0/1.
+
+    Returns:
+        (K, K) int64.
+
+    Raises:
+        SettingError: They differ in shape, or hold other values.
+
+    Example:
+        >>> confusion_matrix(torch.tensor([[1, 1], [0, 1], [0, 1]]), torch.tensor([[1, 0], [1, 0], [0, 1]]))
+        tensor([[1, 2],
+                [0, 1]])
+    """
+    count(predicted, target)  # refuses what cannot be counted
+    return target.long().T @ predicted.long()
+
+
 def decide(probabilities: Tensor, thresholds: Tensor | float = 0.5, at_least_one: bool = True) -> Tensor:
     """Turns probabilities into labels, each class on its own.
 
@@ -225,8 +291,8 @@ def decide(probabilities: Tensor, thresholds: Tensor | float = 0.5, at_least_one
                 [ True, False, False]])
     """
     thresholds = torch.as_tensor(thresholds, dtype=probabilities.dtype, device=probabilities.device)
-    _within_0_and_1("predictions", probabilities)
-    _within_0_and_1("thresholds", thresholds)
+    check_within_0_and_1("predictions", probabilities)
+    check_within_0_and_1("thresholds", thresholds)
     margin = probabilities - thresholds
     labels = margin >= 0
     if at_least_one:
@@ -252,7 +318,7 @@ def decide_one(probabilities: Tensor) -> Tensor:
         tensor([[False,  True, False],
                 [ True, False, False]])
     """
-    _within_0_and_1("predictions", probabilities)
+    check_within_0_and_1("predictions", probabilities)
     wrong = (probabilities.sum(-1) - 1).abs() > 0.01
     if wrong.any():
         raise SettingError(
@@ -264,63 +330,20 @@ def decide_one(probabilities: Tensor) -> Tensor:
     return one_hot(probabilities.argmax(-1), probabilities.shape[-1]).bool()
 
 
-def _within_0_and_1(name: str, values: Tensor) -> None:
-    if not ((values >= 0) & (values <= 1)).all():
-        found = f"{values.min().item():.3g} to {values.max().item():.3g}"
-        raise SettingError(name, "values from 0 to 1", found, "use probabilities, not logits")
-
-
-def bootstrap_interval(
-    predicted: Tensor,
-    target: Tensor,
-    groups: Sequence[str],
-    statistic: Callable[[Tensor, Tensor], float] = uf1,
-    samples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval over subjects, as clips of one subject resemble each other.
-
-    Each sample draws as many subjects as there are, with replacement, and takes all clips of each. A class that is
-    absent from a sample is left out of that sample's mean. The order of the clips does not matter.
+def check_within_0_and_1(name: str, values: Tensor, remedy: str = "use probabilities, not logits") -> None:
+    """Refuses what can be no probability.
 
     Args:
-        predicted: (N, K) bool or 0/1.
-        target: (N, K) bool or 0/1.
-        groups: Subject of each of the N clips.
-        statistic: What to bound.
-        samples: Number of samples.
-        seed: Of the draws.
-        confidence: Share of the samples within the interval.
-
-    Returns:
-        Lower and upper bound.
+        name: What the error calls the values.
+        values: Of any shape.
+        remedy: What the error tells to do.
 
     Raises:
-        SettingError: Fewer than two subjects, or not one for each clip.
-
-    Example:
-        >>> target = torch.eye(2).repeat(6, 1)
-        >>> predicted = target.clone()
-        >>> predicted[:3] = 0
-        >>> low, high = bootstrap_interval(predicted, target, ["S1"] * 4 + ["S2"] * 4 + ["S3"] * 4)
-        >>> round(low, 3), high
-        (0.333, 1.0)
+        SettingError: A value lies outside 0..1 or is NaN.
     """
-    if len(groups) != len(target) or len(set(groups)) < 2:
-        found = f"{len(set(groups))} subjects in {len(groups)} rows for {len(target)} clips"
-        raise SettingError(
-            "subjects of the bootstrap", "one for each clip, at least two", found, "pair them by clip_id"
-        )
-    names, member_of = np.unique(np.asarray(groups), return_inverse=True)
-    clips = [torch.from_numpy(np.flatnonzero(member_of == subject)) for subject in range(len(names))]
-    draws = np.random.default_rng(seed).integers(len(names), size=(samples, len(names)))
-    values = []
-    for draw in draws:
-        rows = torch.cat([clips[subject] for subject in draw])
-        values.append(statistic(predicted[rows], target[rows]))
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    if not ((values >= 0) & (values <= 1)).all():
+        found = f"{values.min().item():.3g} to {values.max().item():.3g}"
+        raise SettingError(name, "values from 0 to 1", found, remedy)
 
 
 class PooledScore(Metric):

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import f1_score
 
 from mer4d.errors import SettingError
-from mer4d.models import paired_difference
+from mer4d.models import holm, paired_difference
 
 
 def predictions(seed, subjects=5, clips=4, classes=3, flips=(0.3, 0.3)):
@@ -48,17 +48,82 @@ def test_random_exchanges_come_close_to_all_and_are_never_zero():
     assert clear.p_value >= 1 / 100 and clear.difference == 1
 
 
+def macro_f1(predicted, target):
+    """UF1 (M) of samples of clips (M, N, K), by rows."""
+    right, said, true = ((each.sum(1)) for each in (predicted & target, predicted, target))
+    with np.errstate(invalid="ignore"):
+        return np.nanmean(np.where(true > 0, 2 * right / (said + true), np.nan), axis=1)
+
+
 def test_the_interval_is_a_bootstrap_over_subjects():
     a, b, target, groups = predictions(2, subjects=8, flips=(0.4, 0.15))
     rng, rows = np.random.default_rng(9), np.arange(len(groups)).reshape(8, 4)
-    drawn = [rows[rng.integers(8, size=8)].ravel() for _ in range(3000)]
-    differences = [
-        np.subtract(*(f1_score(target[clips], each[clips], average="macro", zero_division=np.nan) for each in (b, a)))
-        for clips in drawn
-    ]
+    drawn = rows[rng.integers(8, size=(3000, 8))].reshape(3000, -1)
+    scores = [macro_f1(each.numpy()[drawn], target.numpy()[drawn]) for each in (a, b)]
+    whole = macro_f1(a.numpy()[None], target.numpy()[None])
+    assert whole == pytest.approx(f1_score(target, a, average="macro"))
     assert paired_difference(a, b, target, groups).interval == pytest.approx(
-        tuple(np.quantile(differences, (0.025, 0.975))), abs=0.03
+        tuple(np.quantile(scores[1] - scores[0], (0.025, 0.975))), abs=0.03
     )
+
+
+def several_seeds(seed, seeds=3):
+    """Predictions A and B (R, N, K), truth and subjects."""
+    a, b, target, groups = predictions(seed, flips=(0.3, 0.2))
+    rng = np.random.default_rng(seed + 100)
+    return *(each ^ torch.tensor(rng.random((seeds, *each.shape)) < 0.15) for each in (a, b)), target, groups
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_subjects_are_exchanged_with_all_their_seeds(seed):
+    a, b, target, groups = several_seeds(seed)
+
+    def score(runs):
+        return np.mean([f1_score(target, run, average="macro", zero_division=0) for run in runs])
+
+    observed, exchanged = score(b) - score(a), []
+    for swap in product((False, True), repeat=5):
+        mask = torch.tensor([swap[int(name[1:])] for name in groups])[:, None]
+        exchanged.append(score(torch.where(mask, a, b)) - score(torch.where(mask, b, a)))
+    found = paired_difference(a, b, target, groups)
+    assert (found.first, found.second, found.swaps) == (*map(pytest.approx, (score(a), score(b))), 32)
+    assert found.p_value == np.mean(np.abs(exchanged) >= abs(observed) - 1e-9)
+
+
+def test_subjects_are_drawn_with_all_their_seeds():
+    a, b, target, groups = several_seeds(4)
+    drawn = np.arange(20).reshape(5, 4)[np.random.default_rng(9).integers(5, size=(3000, 5))].reshape(3000, -1)
+    scores = [np.mean([macro_f1(seed.numpy()[drawn], target.numpy()[drawn]) for seed in run], axis=0) for run in (a, b)]
+    assert paired_difference(a, b, target, groups).interval == pytest.approx(
+        tuple(np.quantile(scores[1] - scores[0], (0.025, 0.975))), abs=0.03
+    )
+
+
+def test_the_same_seed_several_times_is_that_seed():
+    a, b, target, groups = predictions(7)
+    once = paired_difference(a, b, target, groups)
+    thrice = paired_difference(a.expand(3, -1, -1), b.expand(3, -1, -1), target, groups)
+    assert thrice.p_value == once.p_value and thrice.interval == pytest.approx(once.interval, abs=1e-12)
+    with pytest.raises(SettingError, match="as many as A, 3, found 1"):
+        paired_difference(a.expand(3, -1, -1), b, target, groups)
+
+
+def test_holm_is_the_closed_test_of_bonferroni():
+    """A hypothesis is rejected where every set of hypotheses that holds it is: p = the largest over these sets."""
+    rng = np.random.default_rng(0)
+    for tests in range(1, 7):
+        values = np.round(rng.random(tests) ** 3, 2)  # with ties
+        sets = [np.flatnonzero(chosen) for chosen in product((0, 1), repeat=tests) if any(chosen)]
+        p_of_set = [min(1, len(each) * values[each].min()) for each in sets]
+        expected = [max(p for p, each in zip(p_of_set, sets, strict=True) if test in each) for test in range(tests)]
+        assert holm(values.tolist()) == pytest.approx(expected, abs=1e-12)
+
+
+def test_holm_of_nothing_and_of_what_is_no_p_value():
+    assert holm([]) == [] and holm([0.7]) == [0.7] and holm([0.0, 1.0]) == [0, 1]
+    for odd in (1.2, -0.1, np.nan):
+        with pytest.raises(SettingError, match="p-values: expected values from 0 to 1"):
+            holm([0.1, odd])
 
 
 def test_equal_predictions_do_not_differ():
@@ -98,7 +163,7 @@ def test_the_order_of_the_clips_does_not_matter():
 @pytest.mark.parametrize("groups", [["S1"] * 4, ["S1", "S2"], []])
 def test_subjects_that_do_not_fit(groups):
     labels = torch.eye(2).repeat(2, 1)
-    with pytest.raises(SettingError, match="one for each clip, at least two"):
+    with pytest.raises(SettingError, match="one for each clip, at least 2"):
         paired_difference(labels, labels, labels, groups)
 
 

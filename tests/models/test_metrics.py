@@ -11,7 +11,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
     recall_score,
 )
-from torch import Tensor
+from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torchmetrics import MetricCollection
 
 from mer4d.errors import SettingError
@@ -20,11 +20,12 @@ from mer4d.models import (
     UF1,
     accuracy,
     balanced_accuracy,
-    bootstrap_interval,
     class_scores,
+    confusion_matrix,
     constant_uf1,
     decide,
     decide_one,
+    random_uf1,
     uar,
     uf1,
 )
@@ -172,6 +173,81 @@ def test_constant_uf1_of_a_single_class_is_the_best_of_all():
             assert constant_uf1(labels, multi_label=False) == pytest.approx(best, abs=1e-12)
 
 
+def megc2019(predicted: np.ndarray, target: np.ndarray, folds: np.ndarray, classes: int) -> tuple[float, float]:
+    """UF1 and UAR as See et al. 2019 define them, from predicted and true class of each clip and its LOSO fold."""
+    tp, fp, fn = (np.zeros(classes) for _ in range(3))
+    for fold in np.unique(folds):
+        for said, true in zip(predicted[folds == fold], target[folds == fold], strict=True):
+            if said == true:
+                tp[true] += 1
+            else:
+                fp[said] += 1
+                fn[true] += 1
+    with np.errstate(invalid="ignore"):
+        return np.mean(2 * tp / (2 * tp + fp + fn)), np.mean(tp / (tp + fn))
+
+
+def test_uf1_and_uar_are_those_of_megc2019_where_every_class_occurs():
+    absent = 0
+    for seed in range(200):
+        classes, predicted, target = one_class_case(seed)
+        theirs = megc2019(predicted, target, np.arange(len(target)) % 4, classes)
+        one_hot = [torch.eye(classes)[torch.from_numpy(each)] for each in (predicted, target)]
+        ours, present = (uf1(*one_hot), uar(*one_hot)), len(np.unique(target))
+        if present == classes:
+            assert ours == pytest.approx(theirs, abs=1e-12)
+        else:
+            absent += 1
+            assert np.isnan(theirs[1]) and not np.isnan(ours[1])
+            if {*range(classes)} == {*predicted, *target}:  # a false alarm makes it an F1 of 0 there
+                assert ours[0] == pytest.approx(theirs[0] * classes / present, abs=1e-12)
+            else:
+                assert np.isnan(theirs[0])
+    assert 100 < absent < 170  # and in the others none
+
+
+def test_random_uf1_is_the_mean_of_guesses():
+    rng, guesses = np.random.default_rng(0), 4000
+    several = rng.random((24, 4)) < [0.05, 0.4, 0.8, 0.3]
+    several[0] = True
+    one = np.eye(3, dtype=bool)[rng.choice(3, 25, p=[0.7, 0.2, 0.1])]
+    for target, guessed in (
+        (several, rng.random((guesses, *several.shape)) < several.mean(0)),
+        (one, np.eye(3, dtype=bool)[rng.choice(3, (guesses, len(one)), p=one.mean(0))]),
+    ):
+        f1 = 2 * (guessed & target).sum(1) / (guessed.sum(1) + target.sum(0))
+        found = random_uf1(torch.from_numpy(target))
+        assert found == pytest.approx(f1.mean(), abs=5 * f1.mean(1).std() / guesses**0.5)
+        assert found < uf1(torch.from_numpy(target), torch.from_numpy(target))
+
+
+def test_random_uf1_of_common_and_absent_classes_and_of_many_clips():
+    assert random_uf1(torch.tensor([[1, 0], [1, 0]])) == pytest.approx(1)  # always guessed, always right; absent
+    assert np.isnan(random_uf1(torch.zeros(3, 2)))
+    many = torch.zeros(20_000, 1)
+    many[:5000] = 1
+    assert random_uf1(many) == pytest.approx(1 / 4, abs=1e-4)
+    with pytest.raises(SettingError, match="at least one clip and class, found none"):
+        random_uf1(torch.zeros(0, 2))
+
+
+def test_confusion_of_one_class_per_clip_is_that_of_sklearn():
+    for seed in range(50):
+        classes, predicted, target = one_class_case(seed)
+        one_hot = [torch.eye(classes)[torch.from_numpy(each)] for each in (predicted, target)]
+        expected = sklearn_confusion_matrix(target, predicted, labels=range(classes))
+        np.testing.assert_array_equal(confusion_matrix(*one_hot), expected)
+
+
+def test_confusion_of_several_classes_counts_every_pair():
+    for seed in range(50):
+        predicted, target = random_case(seed)
+        expected = [[(true & said).sum() for said in predicted.T] for true in target.T]
+        np.testing.assert_array_equal(confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(target)), expected)
+    with pytest.raises(SettingError, match="pair them by clip_id"):
+        confusion_matrix(torch.zeros(3, 2), torch.zeros(4, 2))
+
+
 def test_decide_one_takes_the_largest_and_the_first_of_equals():
     probabilities = torch.tensor([[0.2, 0.3, 0.5], [0.4, 0.2, 0.4], [1 / 3, 1 / 3, 1 / 3], [0.0, 1.0, 0.0]])
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
@@ -231,53 +307,6 @@ def test_logits_are_refused(bad):
         decide(torch.full((2, 5), 0.5), bad)
 
 
-def pooled(subjects: int = 6, clips: int = 7, seed: int = 0) -> tuple[Tensor, Tensor, list[str]]:
-    """Predictions and labels (N, K=3), of some subjects right and of others at random, with the clips' subjects."""
-    rng = np.random.default_rng(seed)
-    target = rng.random((subjects * clips, 3)) < 0.5
-    guessed = rng.random(target.shape) < 0.5
-    groups = np.repeat([f"S{number}" for number in range(subjects)], clips)
-    predicted = np.where(np.isin(groups, ["S0", "S2"])[:, None], target, guessed)
-    return torch.from_numpy(predicted), torch.from_numpy(target), groups.tolist()
-
-
-def test_bootstrap_draws_whole_subjects():
-    predicted, target, groups = pooled(subjects=3)
-    rows = [torch.tensor([group == name for group in groups]).nonzero()[:, 0] for name in ("S0", "S1", "S2")]
-    exact = []
-    for draw in itertools.product(rows, repeat=3):  # all 27 samples there can be
-        picked = torch.cat(draw)
-        exact.append(uf1(predicted[picked], target[picked]))
-    for confidence, bounds in ((0.6, (0.2, 0.8)), (0.8, (0.1, 0.9))):
-        interval = bootstrap_interval(predicted, target, groups, samples=2000, confidence=confidence)
-        assert interval == pytest.approx(np.quantile(np.repeat(exact, 100), bounds), abs=1e-9)
-
-
-def test_bootstrap_depends_on_the_seed_and_not_on_the_order_of_clips():
-    predicted, target, groups = pooled()
-    interval = bootstrap_interval(predicted, target, groups, samples=200)
-    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(0))
-    shuffled = bootstrap_interval(predicted[order], target[order], [groups[row] for row in order], samples=200)
-    assert interval == shuffled
-    assert interval != bootstrap_interval(predicted, target, groups, samples=200, seed=1)
-    assert interval[0] < uf1(predicted, target) < interval[1]
-
-
-def test_bootstrap_takes_another_statistic_and_confidence():
-    predicted, target, groups = pooled()
-    wide = bootstrap_interval(predicted, target, groups, uar, samples=200)
-    narrow = bootstrap_interval(predicted, target, groups, uar, samples=200, confidence=0.5)
-    assert wide[0] < narrow[0] < narrow[1] < wide[1]
-    assert wide != bootstrap_interval(predicted, target, groups, samples=200)
-
-
-@pytest.mark.parametrize("groups", [["S1"] * 42, ["S1", "S2"], []])
-def test_bootstrap_needs_subjects(groups):
-    predicted, target, _ = pooled()
-    with pytest.raises(SettingError, match="one for each clip, at least two"):
-        bootstrap_interval(predicted, target, groups)
-
-
 @pytest.mark.parametrize(("metric", "statistic"), [(UF1, uf1), (UAR, uar)])
 def test_metrics_equal_the_functions_over_batches(metric, statistic):
     rng = np.random.default_rng(0)
@@ -293,7 +322,7 @@ def test_metrics_equal_the_functions_over_batches(metric, statistic):
 
 def test_metrics_work_in_a_collection():
     metrics = MetricCollection([UF1(3), UAR(3)], prefix="val/")
-    predicted, target, _ = pooled()
+    predicted, target = torch.rand(2, 42, 3, generator=torch.Generator().manual_seed(0)) < 0.5
     for _ in range(2):
         metrics.update(predicted, target)
     values = metrics.compute()
