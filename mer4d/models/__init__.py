@@ -20,6 +20,7 @@ from mer4d.models.metrics import (
     uf1,
 )
 from mer4d.models.microattnet import Attention, TripleStreamMicroAttNet
+from mer4d.models.ranking import average_precision, roc_auc
 from mer4d.models.subjects import bootstrap_interval, counts_by_subject, worst_subjects
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Scores",
     "TripleStreamMicroAttNet",
     "accuracy",
+    "average_precision",
     "balanced_accuracy",
     "bootstrap_interval",
     "class_scores",
@@ -45,6 +47,7 @@ __all__ = [
     "holm",
     "paired_difference",
     "random_uf1",
+    "roc_auc",
     "scores_from_counts",
     "softmax_focal_loss",
     "uar",
