@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from mer4d.clip import CHANNELS, Problem
 from mer4d.errors import SettingError
+from mer4d.models.clip_normalization import clip_normalized
 
 GRID = 4
 """Cells along each side of the grid that a stream's maps are averaged over."""
@@ -223,8 +224,7 @@ class TripleStreamMicroAttNet(nn.Module):
             )
         flow = flow[:, self.views][:, :, self.phases][:, :, :, self.channels]
         if self.normalize == "clip":
-            # The lower bound keeps the noise of a clip without motion small.
-            flow = flow / flow.square().mean((1, 2, 3, 4, 5), keepdim=True).sqrt().clamp_min(1e-3)
+            flow = clip_normalized(flow)
         planes = flow.flatten(1, 2).unbind(2)
         found = [stream(plane) for stream, plane in zip(self.streams.values(), planes, strict=True)]
         features = torch.stack([each for each, _ in found], 1)
