@@ -1,0 +1,98 @@
+"""What the baselines have in common with TripleStreamMicroAttNet: what they see of a clip, and how it is normalised."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mer4d.clip import CHANNELS, Problem
+from mer4d.errors import SettingError
+from mer4d.models.clip_normalization import clip_normalized
+from mer4d.models.microattnet import _positions
+
+
+class FlowNetwork(nn.Module):
+    """Base of the baselines that look at the flow.
+
+    Published networks had their input normalised in various ways, often by the range of each channel. Here all get the
+    normalisation of TripleStreamMicroAttNet, so that what is compared is the architecture.
+
+    Args:
+        problem: Names of the views V and phases P of the flow, and of the classes K.
+        smallest_side: Smallest H and W of the flow that the network can work with.
+        views: Views the network sees, out of those of the problem; null for all.
+        phases: Phases the network sees, out of those of the problem; null for all.
+        normalize: "clip" divides each clip's flow by its root-mean-square over all that the network sees; "none" takes
+            pixels as they are.
+
+    Raises:
+        SettingError: A setting is impossible.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        smallest_side: int,
+        views: Sequence[str] | None = None,
+        phases: Sequence[str] | None = None,
+        normalize: Literal["clip", "none"] = "clip",
+    ) -> None:
+        super().__init__()
+        if normalize not in ("clip", "none"):
+            raise SettingError("network setting normalize", "clip or none", repr(normalize), "choose one of them")
+        self.problem, self.smallest_side, self.normalize = problem, smallest_side, normalize
+        self.views = _positions("views", views, problem.views)
+        self.phases = _positions("phases", phases, problem.phases)
+
+    @property
+    def planes(self) -> int:
+        """Number N of pairs of a view and a phase that the network sees."""
+        return len(self.views) * len(self.phases)
+
+    def seen(self, flow: Tensor) -> Tensor:
+        """Flow (B, V, P, C=3, H, W) of the chosen views and phases, (B, N, C=3, H, W), the phases of a view together.
+
+        Raises:
+            SettingError: The flow has another shape, or is too small.
+        """
+        check_flow(flow, self.problem, self.smallest_side)
+        return flow[:, self.views][:, :, self.phases].flatten(1, 2)
+
+    def normalized(self, values: Tensor) -> Tensor:
+        """Values (B, ...) by the setting `normalize`."""
+        return clip_normalized(values) if self.normalize == "clip" else values
+
+
+def check_flow(flow: Tensor, problem: Problem, smallest_side: int = 1) -> None:
+    """Makes sure that flow is (B, V, P, C=3, H, W) of a problem.
+
+    Raises:
+        SettingError: It has another shape, or is too small.
+    """
+    axes = (len(problem.views), len(problem.phases), len(CHANNELS))
+    if flow.ndim != 6 or flow.shape[1:4] != axes or min(flow.shape[4:]) < smallest_side:
+        raise SettingError(
+            "flow given to the network",
+            f"shape (B, V={axes[0]}, P={axes[1]}, C={axes[2]}, H, W) with H and W of at least {smallest_side}",
+            tuple(flow.shape),
+            "prepare the flow again with the size and axes that the network needs",
+        )
+
+
+def check_dropout(dropout: float) -> None:
+    """Makes sure that dropout is a share.
+
+    Raises:
+        SettingError: It is none.
+    """
+    check_setting("dropout", dropout, 0 <= dropout < 1, "a share from 0 to below 1")
+
+
+def check_setting(name: str, value: object, sound: bool, expected: str) -> None:
+    """Makes sure that a setting of a network can be.
+
+    Raises:
+        SettingError: It is not sound.
+    """
+    if not sound:
+        raise SettingError(f"network setting {name}", expected, value, "correct it")
