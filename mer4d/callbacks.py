@@ -56,9 +56,10 @@ class FocalClassWeights(Callback):
 class LOSOFold(Callback):
     """Guards one leave-one-subject-out fold, and writes its predictions the moment they are known.
 
-    While training and validating it checks every batch: a clip of the held-out subject raises. After testing it writes
-    `predictions.csv` with a row per clip: clip_id, subject, fold, seed, and for each class c the columns c_true, c_prob
-    and c_pred.
+    While training and validating it checks every batch: a clip of the held-out subject raises, unless the run is one
+    that leaks on purpose (`loso.leaky`), which may validate on it. After testing it writes `predictions.csv` with a row
+    per clip: clip_id, subject, fold, seed, leaky (1, where it is), and for each class c the columns c_true, c_prob and
+    c_pred.
 
     Args:
         directory: Where to write; null for the trainer's default_root_dir.
@@ -85,7 +86,8 @@ class LOSOFold(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: dict, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Refuses a validation batch with the held-out subject."""
-        self._guard(trainer, batch)
+        if not trainer.datamodule.leaky:
+            self._guard(trainer, batch)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts with no predictions.
@@ -106,7 +108,8 @@ class LOSOFold(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keeps the probabilities (B, K) that `test_step` returned."""
-        fold = {"fold": trainer.datamodule.test_subject, "seed": trainer.datamodule.seed}
+        data = trainer.datamodule
+        fold = {"fold": data.test_subject, "seed": data.seed} | ({"leaky": 1} if data.leaky else {})
         self._rows += _rows(pl_module, batch, outputs, fold, ("true", "prob", "pred"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -13,10 +13,10 @@ from pytorch_lightning.loggers import WandbLogger
 from rich import print as show
 
 from mer4d.check.report import check
-from mer4d.compare import compare
+from mer4d.compare import compare_all
 from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError
-from mer4d.loso import LOSO, run_id, run_loso
+from mer4d.loso import LOSO, Part, run_id, run_loso
 from mer4d.report import result_table
 from mer4d.synth import write_corpus
 from mer4d.task import MicroExpressionTask
@@ -34,7 +34,7 @@ COMMANDS = {**DATA_COMMANDS, "loso": "Hold out every subject once and report the
 """Commands that take the same configuration as `fit`."""
 
 FUNCTIONS = {
-    "compare": (compare, "Say whether one of two runs on the same clips is better than the other."),
+    "compare": (compare_all, "Say whether runs on the same clips are better than the first of them."),
     "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
 }
 """Commands that are one function, whose parameters they take."""
@@ -48,6 +48,7 @@ class MER4DCLI(LightningCLI):
         parser.default_config_files = [str(DEFAULTS)]
         parser.add_class_arguments(LOSO, "loso")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("loso.leaky", "data.leaky")
         parser.link_arguments("data.problem", "model.problem", apply_on="instantiate")
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: object) -> None:
@@ -65,7 +66,9 @@ class MER4DCLI(LightningCLI):
         manifest.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
         for name, (function, purpose) in FUNCTIONS.items():
             parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
-            parser.add_function_arguments(function, as_positional=True)
+            if name == "compare":  # no parameter of a function becomes several positional arguments
+                parser.add_argument("runs", nargs="+", type=Path, help="Folder of a run, and of others to compare.")
+            parser.add_function_arguments(function, as_positional=True, skip={"runs"})
             subcommands.add_subcommand(name, parser, help=purpose)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
@@ -101,8 +104,8 @@ class MER4DCLI(LightningCLI):
         write_corpus(**self.config["synth"].as_dict())
 
     def compare(self) -> None:
-        """Compares two runs."""
-        show(compare(**self.config["compare"].as_dict()).render())
+        """Compares runs with the first of them."""
+        show(compare_all(**self.config["compare"].as_dict()).render())
 
     def after_fit(self) -> None:
         """Tells what `_tell` does."""
@@ -147,36 +150,39 @@ class MER4DCLI(LightningCLI):
         show(result_table(result))
         print(f"Files: {self._loso.directory}")
 
-    def _build_fold(self, subject: str | None, directory: Path) -> tuple[Trainer, LightningModule, MER4DDataModule]:
-        """Everything a fold needs, made anew from the configuration."""
+    def _build_fold(self, part: Part) -> tuple[Trainer, LightningModule, MER4DDataModule]:
+        """Everything a part of the run needs, made anew from the configuration."""
         config = self._loso_config.clone()
-        config.data.test_subject = subject
-        config.trainer.default_root_dir = str(directory)
+        config.data.test_subject, config.data.seed, config.seed_everything = part.subject, part.seed, part.seed
+        config.trainer.default_root_dir = str(part.directory)
         config.trainer.enable_progress_bar = config.trainer.enable_model_summary = False
+        if part.refit:
+            config.trainer.logger = False  # the fold's log is that of the training whose epochs were chosen
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
         for logger in loggers:
             if isinstance(logger, Namespace):
-                self._place_logger(logger, subject, directory)
+                self._place_logger(logger, part)
         self.config["loso"] = config
-        seed_everything(config.seed_everything, workers=True, verbose=False)
+        seed_everything(part.seed, workers=True, verbose=False)
         self.instantiate_classes()
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.config_dump)
-        if subject is not None:
+        if part.subject is not None and not part.refit:
             text = self._parser("loso").dump(config, skip_unset=False)
-            (directory / "config.yaml").write_text(text)
+            (part.directory / "config.yaml").write_text(text)
         return self.trainer, self.model, self.datamodule
 
-    def _place_logger(self, logger: Namespace, subject: str | None, directory: Path) -> None:
+    def _place_logger(self, logger: Namespace, part: Part) -> None:
         """Puts a fold's log into the fold's directory; in W&B one group per LOSO, one run per fold, one summary."""
         settings = logger.init_args
         if "save_dir" in settings:
-            settings.save_dir = str(directory)
+            settings.save_dir = str(part.directory)
         if logger.class_path.rpartition(".")[2] == WandbLogger.__name__:
             settings.group = self._loso.name
-            settings.job_type = "summary" if subject is None else "fold"
-            settings.name = f"{self._loso.name}/{subject or 'summary'}"
-            settings.id = run_id(self._loso, self.config_dump, subject)
+            settings.job_type = "summary" if part.subject is None else "fold"
+            seed = f"/seed {part.seed}" if part.subject is not None and self._loso.seeds > 1 else ""
+            settings.name = f"{self._loso.name}/{part.subject or 'summary'}{seed}"
+            settings.id = run_id(self._loso, self.config_dump, part.subject, part.seed)
 
 
 def _tell(data: MER4DDataModule) -> None:

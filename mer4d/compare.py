@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from mer4d.errors import RunError, SettingError
-from mer4d.loso import PLACES, flat
+from mer4d.loso import differing
 from mer4d.models import PairedDifference, class_scores, holm, paired_difference
 from mer4d.report import Predictions, stack_seeds
 
@@ -225,11 +225,6 @@ def _swaps(pair: PairedDifference) -> str:
 def _differing_settings(run_a: Path, run_b: Path) -> dict[str, tuple[Any, Any]]:
     """Settings by dotted name that differ and matter, with the values of both runs."""
     try:
-        a, b = (flat(yaml.safe_load((run / "config.yaml").read_text())) for run in (run_a, run_b))
+        return differing(*(yaml.safe_load((run / "config.yaml").read_text()) for run in (run_a, run_b)))
     except (OSError, yaml.YAMLError) as error:
         raise RunError(run_a, "config.yaml in both runs", error, "give folders of runs as they were written") from error
-    return {
-        name: (a.get(name), b.get(name))
-        for name in sorted(a | b)
-        if a.get(name) != b.get(name) and not any(f"{name}.".startswith(f"{place}.") for place in PLACES)
-    }

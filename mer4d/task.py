@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule
@@ -12,7 +12,7 @@ from torchmetrics import MetricCollection
 
 from mer4d.clip import Problem
 from mer4d.errors import SettingError
-from mer4d.models import UAR, UF1, FocalLoss, TripleStreamMicroAttNet, decide, decide_one
+from mer4d.models import UAR, UF1, FocalLoss, TripleStreamMicroAttNet, best_thresholds, decide, decide_one
 
 
 class MicroExpressionTask(LightningModule):
@@ -26,7 +26,8 @@ class MicroExpressionTask(LightningModule):
         network: Makes the network of a problem, a module from flow (B, V, P, C, H, W) to logits (B, K).
         gamma: Focus of the focal loss on clips that are hard, at least 0.
         threshold: Probability from which a class is predicted where a clip may have several; where it has exactly one,
-            the most probable class is predicted.
+            the most probable class is predicted. `validation` chooses one for each class, that with the best F1 on the
+            validation subjects of the fold in the epoch that is kept; learning curves stay those of 0.5.
         at_least_one: Predict the most probable class where none reaches the threshold.
         optimizer: Optimizer of the network's parameters.
     """
@@ -36,7 +37,7 @@ class MicroExpressionTask(LightningModule):
         problem: Problem = Problem(),  # noqa: B008 (frozen)
         network: Callable[[Problem], nn.Module] = TripleStreamMicroAttNet,
         gamma: float = 2.0,
-        threshold: float = 0.5,
+        threshold: float | Literal["validation"] = 0.5,
         at_least_one: bool = True,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
     ) -> None:
@@ -48,16 +49,26 @@ class MicroExpressionTask(LightningModule):
         self.metrics = nn.ModuleDict(
             {f"{split}_metrics": metrics.clone(f"{split}/") for split in ("train", "val", "test")}
         )
-        self.threshold, self.at_least_one, self.optimizer = threshold, at_least_one, optimizer
+        self.nested = threshold == "validation"
+        if self.nested and not problem.multi_label:
+            expected, remedy = "several classes for a clip", "leave it out: the most probable class is predicted"
+            raise SettingError("model.threshold validation", expected, "exactly one", remedy)
+        self.threshold, self.at_least_one, self.optimizer = 0.5 if self.nested else threshold, at_least_one, optimizer
+        self.thresholds: Tensor
+        self.register_buffer("thresholds", torch.full((classes,), self.threshold))
+        self._validated: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, flow: Tensor) -> Tensor:
         """Flow (B, V, P, C, H, W) to probabilities (B, K)."""
         return self._probabilities(self.network(flow))
 
     def decide(self, probabilities: Tensor) -> Tensor:
-        """Probabilities (B, K) to predicted labels (B, K) bool."""
+        """Probabilities (B, K) to predicted labels (B, K) bool, by the thresholds that travel with the weights."""
+        return self._decide(probabilities, self.thresholds.to(probabilities.device))
+
+    def _decide(self, probabilities: Tensor, thresholds: Tensor | float) -> Tensor:
         if self.problem.multi_label:
-            return decide(probabilities, self.threshold, self.at_least_one)
+            return decide(probabilities, thresholds, self.at_least_one)
         return decide_one(probabilities)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -87,7 +98,7 @@ class MicroExpressionTask(LightningModule):
         logits, label = self.network(batch["flow"]), batch["label"]
         loss, probabilities = self.loss(logits, label), self._probabilities(logits.detach())
         metrics = self.metrics[f"{split}_metrics"]
-        metrics.update(self.decide(probabilities), label)
+        metrics.update(self._decide(probabilities, self.thresholds if split == "test" else self.threshold), label)
         self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(label), prog_bar=split != "test")
         self.log_dict(dict(metrics), on_step=False, on_epoch=True, batch_size=len(label))
         return loss, probabilities
@@ -98,7 +109,13 @@ class MicroExpressionTask(LightningModule):
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
         """Scores a batch of the validation subjects."""
-        self._step(batch, "val")
+        self._validated.append((self._step(batch, "val")[1], batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Chooses thresholds if asked to; a checkpoint of this epoch holds them."""
+        if self.nested and self.trainer.state.fn == "fit":
+            self.thresholds.copy_(best_thresholds(*map(torch.cat, zip(*self._validated, strict=True))))
+        self._validated.clear()
 
     def test_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Probabilities (B, K) of a batch of the held-out subject."""

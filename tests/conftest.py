@@ -213,7 +213,8 @@ def quick(packed_corpus, cache, tmp_path, monkeypatch) -> list[str]:
 class InMemory(LightningDataModule):
     """What task, callbacks and LOSO need of a data module: four subjects with three clips each, of random flow."""
 
-    seed, validation_subjects, permute_labels, digest = 0, 1, None, "digest"
+    seed, validation_subjects, permute_labels, leaky, digest = 0, 1, None, False, "digest"
+    corpora = ()
 
     def __init__(self, problem, test_subject=None, defects=(), notes=()):
         super().__init__()

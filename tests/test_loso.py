@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from filelock import FileLock
 from pytorch_lightning import Trainer, seed_everything
@@ -88,6 +89,71 @@ def test_same_seed_same_predictions_another_seed_others(finished):
     assert (RUN / "predictions.csv").read_bytes() == Path("runs/again/predictions.csv").read_bytes()
     main(["loso", *finished, "--loso.name=other", "--seed_everything=1"])
     assert (RUN / "predictions.csv").read_bytes() != Path("runs/other/predictions.csv").read_bytes()
+
+
+def test_more_seeds_are_added_to_a_run(finished):
+    first, before = pd.read_csv(RUN / "predictions.csv"), stamps(RUN / "folds")
+    main(["loso", *finished, "--loso.seeds=2"])
+    table, metrics = pd.read_csv(RUN / "predictions.csv"), json.loads((RUN / "metrics.json").read_text())
+    assert stamps(RUN / "folds") == before and metrics["seeds"] == [0, 1] and metrics["folds"] == 8
+    pd.testing.assert_frame_equal(table[table.seed == 0], first)
+    main(["loso", *finished, "--loso.name=other", "--seed_everything=1"])
+    alone = pd.read_csv("runs/other/predictions.csv")
+    pd.testing.assert_frame_equal(table[table.seed == 1].reset_index(drop=True), alone)
+    main(["loso", *finished])  # fewer again
+    pd.testing.assert_frame_equal(pd.read_csv(RUN / "predictions.csv"), first)
+    fold = RUN / "seeds" / "1" / "S2"
+    main(["test", f"--config={fold}/config.yaml", f"--ckpt_path={fold}/best.ckpt", "--trainer.default_root_dir=again"])
+    assert Path("again/predictions.csv").read_bytes() == (fold / "predictions.csv").read_bytes()
+
+
+def test_refit_trains_on_all_subjects_but_the_held_out_one(quick, monkeypatch):
+    seen, guard = [], LOSOFold.on_train_batch_start
+
+    def noted(self, trainer, pl_module, batch, batch_idx):
+        seen.append((trainer.datamodule.test_subject, trainer.current_epoch, trainer.max_epochs, *batch["subject"]))
+        guard(self, trainer, pl_module, batch, batch_idx)
+
+    monkeypatch.setattr(LOSOFold, "on_train_batch_start", noted)
+    main(["loso", *quick, "--trainer.max_epochs=3", "--loso.refit=true", "--model.threshold=validation"])
+    for subject in ("S1", "S2", "S3", "S4"):
+        outcome = json.loads((RUN / "folds" / subject / "metrics.json").read_text())
+        of_fold = [row[1:] for row in seen if row[0] == subject]
+        first, second = ([row for row in of_fold if ({*outcome["validation_subjects"]} & {*row[2:]}) == found]
+                         for found in (set(), {*outcome["validation_subjects"]}))  # fmt: skip
+        assert {name for row in first for name in row[2:]} == {"S1", "S2", "S3", "S4"} - {subject} - {
+            *outcome["validation_subjects"]
+        }
+        assert {name for row in of_fold[-3:] for name in row[2:]} == {"S1", "S2", "S3", "S4"} - {subject}
+        assert {row[1] for row in second} == {outcome["best_epoch"]} and outcome["epochs"] == 3
+        checkpoint = torch.load(RUN / "folds" / subject / "best.ckpt", weights_only=True)
+        assert list(outcome["thresholds"].values()) == checkpoint["state_dict"]["thresholds"].tolist()
+    fold = RUN / "folds" / "S1"
+    main(["test", f"--config={fold}/config.yaml", f"--ckpt_path={fold}/best.ckpt", "--trainer.default_root_dir=again"])
+    assert Path("again/predictions.csv").read_bytes() == (fold / "predictions.csv").read_bytes()
+    main(["loso", *quick, "--trainer.max_epochs=3", "--model.threshold=validation", "--loso.name=once"])
+    once = torch.load("runs/once/folds/S1/best.ckpt", weights_only=True)["state_dict"]
+    again = torch.load(fold / "best.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(once["thresholds"], again["thresholds"])
+    assert not torch.equal(once["network.classify.1.weight"], again["network.classify.1.weight"])
+
+
+def test_a_leaky_run_says_so_everywhere(quick, capsys):
+    main(["loso", *quick, "--loso.leaky=true"])
+    assert "LEAKY" in capsys.readouterr().out
+    metrics, table = json.loads((RUN / "metrics.json").read_text()), pd.read_csv(RUN / "predictions.csv")
+    assert metrics["leaky"] is True and "NOT A RESULT" in metrics["protocol"] and (table.leaky == 1).all()
+    assert yaml.safe_load((RUN / "config.yaml").read_text())["loso"]["leaky"] is True
+    for subject in ("S1", "S2", "S3", "S4"):
+        fold = RUN / "folds" / subject
+        outcome = json.loads((fold / "metrics.json").read_text())
+        assert outcome["validation_subjects"] == [subject] and outcome["leaky"] is True
+        assert yaml.safe_load((fold / "config.yaml").read_text())["loso"]["leaky"] is True
+        assert (pd.read_csv(fold / "predictions.csv").leaky == 1).all()
+    with pytest.raises(SystemExit, match=r"loso\.leaky False instead of True"):
+        main(["loso", *quick])
+    with pytest.raises(SystemExit, match=r"loso\.refit: expected subjects that validate"):
+        main(["loso", *quick, "--loso.leaky=true", "--loso.refit=true", "--loso.name=both"])
 
 
 def test_a_missing_fold_is_run_again_and_no_other(finished):
@@ -267,15 +333,15 @@ def run_in_memory(data, folder, name="run"):
     """LOSO of a data module without the command line: metrics, and predictions as text."""
     settings = LOSO(name, folder)
 
-    def build(subject, directory):
+    def build(part):
         callbacks = [FocalClassWeights(), ModelCheckpoint(monitor="val/loss", save_weights_only=True), LOSOFold()]
         trainer = Trainer(
             max_epochs=2, logger=False, callbacks=callbacks, enable_progress_bar=False, enable_model_summary=False,
-            default_root_dir=directory, deterministic=True,
+            default_root_dir=part.directory, deterministic=True,
         )  # fmt: skip
         seed_everything(0, verbose=False)
         network = partial(TripleStreamMicroAttNet, width=4, features=8)
-        return trainer, MicroExpressionTask(data.problem, network), type(data)(data.problem, subject)
+        return trainer, MicroExpressionTask(data.problem, network), type(data)(data.problem, part.subject)
 
     return run_loso(settings, {}, data, build), (settings.directory / "predictions.csv").read_text()
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from mer4d.clip import Problem
 from mer4d.errors import SettingError
-from mer4d.models import TripleStreamMicroAttNet, decide, focal_loss, softmax_focal_loss
+from mer4d.models import TripleStreamMicroAttNet, best_thresholds, decide, focal_loss, softmax_focal_loss
 from mer4d.task import MicroExpressionTask
 
 SMALL = partial(TripleStreamMicroAttNet, width=4, features=8)
@@ -104,6 +104,38 @@ def test_the_problem_decides_on_the_predicted_labels():
     assert torch.equal(task.decide(probabilities), decide(probabilities, 0.3, at_least_one=False))
     task = MicroExpressionTask(SINGLE_VIEW, SMALL, threshold=0.3, at_least_one=False)
     assert torch.equal(task.decide(probabilities), torch.eye(3)[[0, 2]].bool())
+
+
+def test_thresholds_of_the_validation_clips(trainer, tmp_path):
+    task = MicroExpressionTask(DUAL_VIEW, SMALL, threshold="validation", at_least_one=False)
+    trainer.fit(task, loader(), loader(parts=3))
+    (batch,) = loader()
+    task.eval()
+    with torch.no_grad():
+        probabilities = task(batch["flow"])
+    expected = best_thresholds(probabilities, batch["label"])
+    assert torch.allclose(task.thresholds, expected) and (expected != 0.5).any()
+    assert torch.equal(task.decide(probabilities), decide(probabilities, expected, at_least_one=False))
+    trainer.save_checkpoint(tmp_path / "task.ckpt")
+    task.thresholds.fill_(0.9)
+    trainer.test(task, loader(), ckpt_path=tmp_path / "task.ckpt", verbose=False, weights_only=True)
+    assert torch.allclose(task.thresholds, expected)
+    trainer.validate(task, loader(parts=2), verbose=False)  # which only looks
+    assert torch.allclose(task.thresholds, expected)
+
+
+def test_learning_curves_do_not_move_with_the_thresholds(trainer):
+    task = MicroExpressionTask(DUAL_VIEW, SMALL, threshold="validation").eval()
+    (before,) = trainer.validate(task, loader(), verbose=False)
+    task.thresholds.fill_(0.01)
+    assert trainer.validate(task, loader(), verbose=False) == [before]
+    (scores,) = trainer.test(task, loader(), verbose=False)
+    assert scores["test/uf1"] != before["val/uf1"]
+
+
+def test_one_class_per_clip_has_no_thresholds():
+    with pytest.raises(SettingError, match=r"model\.threshold validation: expected several classes for a clip"):
+        MicroExpressionTask(SINGLE_VIEW, SMALL, threshold="validation")
 
 
 @problems

@@ -73,6 +73,7 @@ class MER4DDataModule(LightningDataModule):
             clip and says so. One recording under two subjects is an error in any case.
         multi_label: Whether a clip may belong to several classes (sigmoid) or belongs to exactly one (softmax); null
             for what the corpus says.
+        leaky: Validate on the held-out subject and train on all others; see `mer4d.loso.LOSO`, which sets it.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class MER4DDataModule(LightningDataModule):
         permute_labels: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         multi_label: bool | None = None,
+        leaky: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -103,7 +105,8 @@ class MER4DDataModule(LightningDataModule):
         self.prepared = PreparedCorpus.of(self.root, self.corpus, preprocess, Path(cache), on_error, multi_label, jobs)
         self.test_subject, self.validation_subjects = test_subject, validation_subjects
         self.batch_size, self.augmentation, self.seed, self.jobs = batch_size, augmentation, seed, jobs
-        self.permute_labels = permute_labels
+        self.permute_labels, self.leaky = permute_labels, leaky
+        self._validates = True
         self._datasets: dict[str, ClipDataset] = {}
         self._generator: torch.Generator | None = None
 
@@ -142,6 +145,11 @@ class MER4DDataModule(LightningDataModule):
         return self.prepared.problem
 
     @property
+    def corpora(self) -> tuple[str, ...]:
+        """Names of the corpora that are read as one, see `Corpus.parts`."""
+        return self.corpus.parts
+
+    @property
     def store(self) -> FlowStore:
         """Where flow lies."""
         return self.prepared.store
@@ -168,7 +176,14 @@ class MER4DDataModule(LightningDataModule):
     def fold(self) -> Fold:
         """Which subjects train, validate and test."""
         subjects = [clip.subject for clip in self.clips]
-        return hold_out(self.test_subject, subjects, self.labels, self.validation_subjects, self.seed)
+        fold = hold_out(self.test_subject, subjects, self.labels, self.validation_subjects, self.seed)
+        if self.leaky and fold.test is not None:
+            return fold.leaking()
+        return fold if self._validates else fold.joined()
+
+    def join_validation(self) -> None:
+        """From now on the validation subjects train as well, and nobody validates: how many epochs must be known."""
+        self._validates = False
 
     @property
     def digest(self) -> str:
@@ -201,7 +216,9 @@ class MER4DDataModule(LightningDataModule):
         fold = self.fold
         match stage:
             case "fit":
-                roles = {"training": fold.training, "validation": fold.validation}
+                roles = {"training": fold.training}
+                if fold.validation:
+                    roles["validation"] = fold.validation
             case "validate":
                 roles = {"validation": fold.validation}
             case "test" if fold.test is None:

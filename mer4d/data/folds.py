@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ CANDIDATES = 500
 
 @dataclass(frozen=True)
 class Fold:
-    """Subjects of one fold; no subject has two roles.
+    """Subjects of one fold; no subject has two roles, but where a fold is made to leak.
 
     Args:
         test: Held-out subject, None where nobody is held out.
@@ -33,6 +33,24 @@ class Fold:
     test: str | None
     validation: tuple[str, ...]
     training: tuple[str, ...]
+
+    def joined(self) -> "Fold":
+        """The fold in which the validation subjects train as well.
+
+        Example:
+            >>> Fold("a", ("b",), ("c",)).joined()
+            Fold(test='a', validation=(), training=('b', 'c'))
+        """
+        return Fold(self.test, (), tuple(sorted(self.validation + self.training)))
+
+    def leaking(self) -> "Fold":
+        """The fold as it should not be: the held-out subject validates.
+
+        Example:
+            >>> Fold("a", ("b",), ("c",)).leaking()
+            Fold(test='a', validation=('a',), training=('b', 'c'))
+        """
+        return replace(self.joined(), validation=(self.test,))
 
 
 def label_matrix(clips: Sequence[Clip], classes: Sequence[str]) -> np.ndarray:

@@ -22,6 +22,7 @@ from mer4d.models.metrics import (
 from mer4d.models.microattnet import Attention, TripleStreamMicroAttNet
 from mer4d.models.ranking import average_precision, roc_auc
 from mer4d.models.subjects import bootstrap_interval, counts_by_subject, worst_subjects
+from mer4d.models.thresholds import best_thresholds
 
 __all__ = [
     "UAR",
@@ -35,6 +36,7 @@ __all__ = [
     "accuracy",
     "average_precision",
     "balanced_accuracy",
+    "best_thresholds",
     "bootstrap_interval",
     "class_scores",
     "class_weights",

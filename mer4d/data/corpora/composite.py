@@ -62,6 +62,11 @@ class Composite(Corpus):
                 "setting `members`", "corpora with names of letters, digits and _", found, "correct the setting"
             )
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the members."""
+        return tuple(self.members)
+
     def survey(self, root: Path) -> Survey:
         """See `Corpus.survey`.
 

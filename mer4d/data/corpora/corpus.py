@@ -48,6 +48,11 @@ class Corpus(ABC):
             SettingError: A setting does not fit the corpus.
         """
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the corpora that are read as one; their subjects are called `corpus-subject`. None elsewhere."""
+        return ()
+
     def read(self, root: Path | str) -> tuple[Clip, ...]:
         """All clips, for who wants nothing but a sound corpus.
 

@@ -1,0 +1,18 @@
+"""Leave-one-subject-out: every subject held out once, predictions pooled, one result.
+
+    runs/<name>/
+      config.yaml            the resolved configuration
+      folds/<subject>/       config.yaml, best.ckpt, predictions.csv, metrics.json, logs; complete or absent, never half
+      seeds/<seed>/<subject>/  the same with another seed, where there are several
+      predictions.csv        all clips, each predicted once per seed by a model that never saw its subject
+      metrics.json           the result
+
+A fold trains in a hidden directory beside its own, and takes its name when it is complete, so a run that was killed
+goes on with the first fold that is missing.
+"""
+
+from mer4d.loso.fold import FoldBuilder, Part
+from mer4d.loso.run import run_loso
+from mer4d.loso.settings import LOSO, differing, run_id
+
+__all__ = ["LOSO", "FoldBuilder", "Part", "differing", "run_id", "run_loso"]

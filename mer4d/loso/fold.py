@@ -1,0 +1,177 @@
+"""One fold: trained without its subject, which it then predicts once."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import WandbLogger
+from rich.progress import Progress
+from torch import Tensor
+
+from mer4d.cache import write_atomically
+from mer4d.callbacks import LOSOFold
+from mer4d.data import MER4DDataModule
+from mer4d.errors import RunError
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a run that is built anew.
+
+    Args:
+        subject: Who is held out; None for the summary of all folds.
+        seed: Of everything random.
+        directory: Where its files go.
+        refit: Whether it is the second training of a fold, on its validation subjects as well.
+    """
+
+    subject: str | None
+    seed: int
+    directory: Path
+    refit: bool = False
+
+
+class FoldBuilder(Protocol):
+    """Makes everything a part needs anew; reused trainers and callbacks carry their state into the next fold."""
+
+    def __call__(self, part: Part) -> tuple[Trainer, LightningModule, MER4DDataModule]:
+        """Builds a part of the run that keeps its files in its directory."""
+        ...
+
+
+def complete(fold: Path, digest: str) -> bool:
+    """Whether a fold is done.
+
+    Raises:
+        RunError: It is, but with other data.
+    """
+    if not fold.exists():
+        return False
+    found = json.loads((fold / "metrics.json").read_text())["data_digest"]
+    if found != digest:
+        raise RunError(
+            fold, f"a fold of the data now at hand ({digest[:8]})", f"one of other data ({found[:8]})",
+            "give the run another --loso.name, or delete the run's folder",
+        )  # fmt: skip
+    return True
+
+
+@contextmanager
+def staging(final: Path) -> Iterator[Path]:
+    """Hidden directory that takes its final name if all goes well, and vanishes if not."""
+    directory = final.with_name(f".{final.name}")
+    shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed
+    directory.mkdir(parents=True)
+    try:
+        yield directory
+        directory.rename(final)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class _EpochBar(Callback):
+    """Shows the epochs of a fold below the bar of folds."""
+
+    def __init__(self, progress: Progress, subject: str) -> None:
+        self.progress, self.subject = progress, subject
+        self.bar = progress.add_task(f"  {subject}", total=None)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        known = trainer.callback_metrics
+        scores = " ".join(f"{name} {known[name]:.3f}" for name in ("train/loss", "val/loss") if name in known)
+        limit = trainer.max_epochs if trainer.max_epochs > 0 else None
+        self.progress.update(
+            self.bar, description=f"  {self.subject}: {scores}", completed=trainer.current_epoch + 1, total=limit
+        )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.progress.remove_task(self.bar)
+
+
+def run_fold(part: Part, build: FoldBuilder, refit: bool, progress: Progress) -> None:
+    """Trains without a subject, predicts it once, and leaves everything in the part's directory.
+
+    Raises:
+        RunError: A callback that the protocol needs is missing or looks at other scores, or nothing was trained.
+    """
+    start = time.perf_counter()
+    trainer, module, data = build(part)
+    checkpoint = _prepared(trainer, part.directory)
+    trainer.callbacks.append(_EpochBar(progress, part.subject))
+    trainer.fit(module, datamodule=data)
+    epochs = trainer.current_epoch
+    if not trainer.global_step or not checkpoint.best_model_path:
+        raise RunError(
+            f"fold of subject '{part.subject}'", "at least one epoch of training and a checkpoint of the best",
+            f"{epochs} epochs", "check trainer.max_epochs and the callbacks",
+        )  # fmt: skip
+    best = torch.load(checkpoint.best_model_path, weights_only=True)["epoch"] + 1
+    if refit:
+        _refit(replace(part, refit=True), build, progress, Path(checkpoint.best_model_path), best)
+    trainer.test(module, datamodule=data, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True)
+    close_loggers(trainer)
+    outcome = {
+        "subject": part.subject,
+        "seed": data.seed,
+        "leaky": data.leaky,
+        "validation_subjects": data.fold.validation,
+        "epochs": epochs,
+        "best_epoch": best,
+        "best": {checkpoint.monitor: float(checkpoint.best_model_score)},
+        "class_weights": _by_class(data, module.loss.class_weights),
+        "thresholds": _by_class(data, module.thresholds) if data.problem.multi_label else None,
+        "seconds": round(time.perf_counter() - start, 2),
+        "data_digest": data.digest,
+    }
+    write_atomically(part.directory / "metrics.json", json.dumps(outcome, indent=2).encode())
+
+
+def _prepared(trainer: Trainer, directory: Path) -> ModelCheckpoint:
+    """The trainer's checkpoint, once its callbacks are what the protocol needs and write where they should."""
+    guards = [callback for callback in trainer.callbacks if isinstance(callback, LOSOFold)]
+    checkpoint = trainer.checkpoint_callback
+    if not guards or checkpoint is None:
+        raise RunError(
+            "trainer.callbacks", "LOSOFold and ModelCheckpoint among them",
+            ", ".join(type(callback).__name__ for callback in trainer.callbacks) or "none", "add them",
+        )  # fmt: skip
+    if not (checkpoint.monitor or "").startswith("val/"):
+        raise RunError(
+            "ModelCheckpoint", "a score of the validation subjects (val/...)", repr(checkpoint.monitor),
+            "set its monitor to val/loss",
+        )  # fmt: skip
+    guards[0].directory = directory
+    checkpoint.dirpath, checkpoint.filename = str(directory), "best"
+    return checkpoint
+
+
+def _refit(part: Part, build: FoldBuilder, progress: Progress, file: Path, epochs: int) -> None:
+    """Trains from the start on all subjects but the held-out one; the weights replace those in a checkpoint."""
+    trainer, module, data = build(part)
+    data.join_validation()
+    trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, EarlyStopping | ModelCheckpoint)]
+    trainer.callbacks.append(_EpochBar(progress, f"{part.subject}, refit"))
+    trainer.fit_loop.max_epochs, trainer.limit_val_batches = epochs, 0
+    trainer.fit(module, datamodule=data)
+    module.thresholds.copy_(torch.load(file, weights_only=True)["state_dict"]["thresholds"])
+    trainer.save_checkpoint(file, weights_only=True)
+
+
+def _by_class(data: MER4DDataModule, values: Tensor) -> dict[str, float]:
+    return dict(zip(data.problem.classes, values.tolist(), strict=True))
+
+
+def close_loggers(trainer: Trainer) -> None:
+    """Ends the trainer's logged run; a W&B run left open would swallow the next fold's."""
+    for logger in trainer.loggers:
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()

@@ -1,0 +1,70 @@
+"""All folds of a run, and the result when they are complete."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mer4d.data import MER4DDataModule, leave_one_subject_out
+from mer4d.errors import AnnotationError
+from mer4d.loso.fold import FoldBuilder, Part, complete, run_fold, staging
+from mer4d.loso.settings import LOSO, match_config
+from mer4d.loso.summary import summarise
+from mer4d.parallel import hold, progress_bars
+
+
+def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, build: FoldBuilder) -> dict[str, Any]:
+    """Runs the folds that are not complete yet and computes the result of all.
+
+    Args:
+        settings: Where the run goes, and how often.
+        config: Resolved configuration, plain values.
+        data: Corpus of the run; what its folds have in common.
+        build: Makes trainer, module and data module of a fold.
+
+    Returns:
+        Content of metrics.json.
+
+    Raises:
+        MER4DError: The corpus cannot be used, the run directory belongs to another configuration or other data, or a
+            fold did not train.
+    """
+    data.prepare_data()  # first, because it may have to skip clips
+    subjects = [clip.subject for clip in data.clips]
+    _check_names(subjects)
+    folds = leave_one_subject_out(subjects, data.labels, data.validation_subjects, data.seed)
+    seeds = range(data.seed, data.seed + settings.seeds)
+    parts = [
+        Part(fold.test, seed, settings.folds(turn, seed) / fold.test)
+        for turn, seed in enumerate(seeds)
+        for fold in folds
+    ]
+    torch.set_num_threads(settings.threads)
+    directory, result = settings.directory, settings.directory / "metrics.json"
+    with hold(directory), data.shared():
+        match_config(directory, config)
+        pending = [part for part in parts if not complete(part.directory, data.digest)]
+        if pending:  # also a run that is killed before it sums up must not leave the result of other folds
+            result.unlink(missing_ok=True)
+        with progress_bars() as progress:
+            bar = progress.add_task("Folds", total=len(parts), completed=len(parts) - len(pending))
+            for part in pending:
+                with staging(part.directory) as directory_now:
+                    run_fold(replace(part, directory=directory_now), build, settings.refit, progress)
+                progress.advance(bar)
+        if not result.exists() or json.loads(result.read_text())["seeds"] != list(seeds):
+            summarise(settings, [*seeds], data, build)
+        return json.loads(result.read_text())
+
+
+def _check_names(subjects: list[str]) -> None:
+    """Refuses names, which come from an annotation, that could not be those of visible folders in `folds`."""
+    if not subjects:
+        raise AnnotationError("corpus", "clips with a label, of several subjects", "none", "label some clips")
+    for subject in sorted(set(subjects)):
+        if not subject.isprintable() or subject.startswith(".") or Path(subject).parts != (subject,):
+            raise AnnotationError(
+                "subject", "a name that can be a folder's, without / or a leading dot", repr(subject), "rename it"
+            )

@@ -1,0 +1,125 @@
+"""What a run is asked to do, where its files lie, and whether a folder belongs to it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mer4d.cache import write_atomically
+from mer4d.errors import RunError, SettingError
+
+PLACES = (
+    "data.root",
+    "data.cache",
+    "data.jobs",
+    "loso.name",
+    "loso.runs",
+    "loso.seeds",
+    "trainer.logger",
+    "trainer.enable_progress_bar",
+)
+"""Settings that say where things lie, what is shown or how much is run; a run may go on with others."""
+
+
+@dataclass(frozen=True)
+class LOSO:
+    """Settings of a leave-one-subject-out run.
+
+    Args:
+        name: Name of the run, its folder and its W&B group.
+        runs: Folder of all runs.
+        seeds: How often every fold is trained, with `seed_everything` and the numbers after it; the result is then the
+            mean over seeds, with its deviation. A finished run goes on where it is given more.
+        refit: Whether a fold trains once more, from the start and on its validation subjects too, for the number of
+            epochs that was best on them; thresholds stay those that were chosen on them.
+        leaky: Repeat the common mistake of the field, to show what it is worth: stop at, and keep, the epoch that is
+            best on the held-out subject itself. No number of such a run is a result; its files and tables say so.
+        threads: CPU threads of torch. A network of this size trains no faster with more, and with one the predictions
+            do not depend on the number of cores.
+    """
+
+    name: str = "loso"
+    runs: Path = Path("runs")
+    seeds: int = 1
+    refit: bool = False
+    leaky: bool = False
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.name or min(self.threads, self.seeds) < 1:
+            raise SettingError("loso", "a name, at least one seed and one thread", self, "correct the setting")
+        if self.leaky and self.refit:
+            raise SettingError(
+                "loso.refit", "subjects that validate", "loso.leaky, where the held-out one does", "choose one of them"
+            )
+
+    @property
+    def directory(self) -> Path:
+        """Where the run's files lie."""
+        return self.runs / self.name
+
+    def folds(self, turn: int, seed: int) -> Path:
+        """Where the folds of a seed lie, the first (turn 0) or one of those that follow."""
+        return self.directory / "seeds" / str(seed) if turn else self.directory / "folds"
+
+
+def match_config(directory: Path, config: dict[str, Any]) -> None:
+    """Writes the configuration of a new run, compares it with that of an old one.
+
+    Raises:
+        RunError: They differ in more than `PLACES`.
+    """
+    path = directory / "config.yaml"
+    if path.exists() and (changed := differing(yaml.safe_load(path.read_text()), config)):
+        raise RunError(
+            directory,
+            "the configuration the run was started with",
+            "; ".join(f"{key} {now} instead of {before}" for key, (before, now) in [*changed.items()][:3]),
+            "give the run another --loso.name, or delete the folder to start anew",
+        )
+    write_atomically(path, yaml.safe_dump(config, sort_keys=False).encode())
+
+
+def differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings by dotted name that differ between two configurations and matter, with the values of both.
+
+    Example:
+        >>> differing({"data": {"root": "a", "seed": 1}}, {"data": {"root": "b", "seed": 2}})
+        {'data.seed': (1, 2)}
+    """
+    a, b = flat(first), flat(second)
+    return {
+        name: (a.get(name), b.get(name))
+        for name in sorted(a | b)
+        if a.get(name) != b.get(name) and not any(f"{name}.".startswith(f"{place}.") for place in PLACES)
+    }
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of a nested configuration by dotted name.
+
+    Example:
+        >>> flat({"data": {"seed": 1, "corpus": {}}})
+        {'data.seed': 1}
+    """
+    if not isinstance(config, dict):
+        return {prefix: config}
+    return {
+        name: leaf
+        for key, value in config.items()
+        for name, leaf in flat(value, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
+def run_id(settings: LOSO, config: dict[str, Any], subject: str | None, seed: int) -> str:
+    """Identifier of a fold's logged run, the same whenever the fold is run again.
+
+    Example:
+        >>> run_id(LOSO("a"), {}, "S1", seed=0) == run_id(LOSO("a"), {}, "S2", seed=0)
+        False
+    """
+    text = json.dumps([str(settings.directory.resolve()), config, subject, seed], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

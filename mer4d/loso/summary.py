@@ -1,0 +1,129 @@
+"""From complete folds to the result of a run."""
+
+import json
+import platform
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+from pytorch_lightning.loggers import WandbLogger
+
+import mer4d
+from mer4d.cache import write_atomically
+from mer4d.data import MER4DDataModule
+from mer4d.errors import RunError
+from mer4d.loso.fold import FoldBuilder, Part, close_loggers
+from mer4d.loso.settings import LOSO
+from mer4d.report import score
+
+LOGGED = (
+    "uf1",
+    "uf1_std",
+    "uar",
+    "uar_std",
+    "balanced_accuracy",
+    "accuracy",
+    "auc",
+    "average_precision",
+    "constant_uf1",
+    "random_uf1",
+)
+"""Numbers of a result that the summary's log holds."""
+
+PACKAGES = ("mer4d", "torch", "pytorch-lightning", "opencv-contrib-python", "numpy")
+
+STOPPING = "early stopping on whole validation subjects taken from the training subjects"
+LEAKY = "LEAKY, NOT A RESULT: the epoch is the best one on the held-out subject"
+
+
+def protocol(settings: LOSO) -> str:
+    """How the numbers of a run came about."""
+    parts = [
+        "leave-one-subject-out",
+        LEAKY if settings.leaky else STOPPING,
+        *(["then trained anew with those subjects for as many epochs"] if settings.refit else []),
+        "predictions of all folds pooled, F1 computed once per class",
+        "classes absent from the truth left out of the means",
+        *(["mean of the scores of all seeds"] if settings.seeds > 1 else []),
+        "interval: bootstrap over subjects, 1000 samples, 95 %",
+    ]
+    return "; ".join(parts)
+
+
+def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build: FoldBuilder) -> None:
+    """Pools the predictions of all folds, scores them, and logs one summary run.
+
+    Raises:
+        RunError: Some clip is not predicted exactly once for each seed.
+    """
+    directory, problem, defects = settings.directory, data.problem, data.defects
+    folds = [
+        fold
+        for turn, seed in enumerate(seeds)
+        for fold in sorted(settings.folds(turn, seed).iterdir())
+        if not fold.name.startswith(".")
+    ]
+    table = _pooled(directory, folds, [clip.clip_id for clip in data.clips], seeds)
+    outcomes = [json.loads((fold / "metrics.json").read_text()) for fold in folds]
+    apex = data.apex_error()
+    metrics = {
+        "problem": asdict(problem),
+        **score(table, problem.classes, problem.multi_label, data.corpora),
+        "permuted_labels": data.permute_labels is not None,
+        "leaky": settings.leaky,
+        "apex_error": None if apex is None else asdict(apex),
+        "skipped": [
+            {"clip_id": defect.clip_id, "problem": str(defect.error)} for defect in defects if not defect.doubt
+        ],
+        "doubts": Counter(defect.doubt for defect in defects if defect.doubt),
+        "notes": data.survey.notes,
+        "folds": len(folds),
+        "seeds": list(seeds),
+        "seconds": round(sum(outcome["seconds"] for outcome in outcomes), 1),
+        "protocol": protocol(settings),
+        "data_digest": data.digest,
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
+    write_atomically(directory / "predictions.csv", table.to_csv(index=False).encode())
+    shutil.rmtree(directory / "wandb", ignore_errors=True)  # of a summary that is no longer true
+    trainer, _, _ = build(Part(None, seeds[0], directory))
+    numbers = {name: metrics[name] for name in LOGGED if metrics.get(name) is not None}
+    per_class = {f"f1/{name}": row["f1"] for name, row in metrics["classes"].items() if row["f1"] is not None}
+    for logger in trainer.loggers:
+        logger.log_metrics(numbers | per_class)
+        if isinstance(logger, WandbLogger):
+            logger.log_table("predictions", dataframe=table)
+    close_loggers(trainer)
+    write_atomically(directory / "metrics.json", json.dumps(metrics, indent=2).encode())
+
+
+def _pooled(directory: Path, folds: Sequence[Path], clips: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    """Predictions of all folds, seed by seed, in the order of the clips."""
+    names = dict.fromkeys(("clip_id", "subject", "fold"), str)
+    rows = [pd.read_csv(fold / "predictions.csv", dtype=names, keep_default_na=False) for fold in folds]
+    table = pd.concat(rows)
+    expected = [(seed, clip) for seed in seeds for clip in clips]
+    if sorted(zip(table.seed, table.clip_id, strict=True)) != sorted(expected):
+        raise RunError(
+            directory, "every clip predicted exactly once for each seed",
+            f"{len(table)} predictions of {len(clips)} clips with {len(seeds)} seeds",
+            "delete the folds of subjects that are no longer in the corpus",
+        )  # fmt: skip
+    return table.set_index(["seed", "clip_id"], drop=False).loc[expected].reset_index(drop=True)
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that this package runs from, with a + where it was changed since; None elsewhere."""
+    git = ["git", "-C", str(Path(mer4d.__file__).parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", mer4d.__file__], capture_output=True, check=True)
+        describe = [*git, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
+        return None
