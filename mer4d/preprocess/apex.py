@@ -45,6 +45,8 @@ class ApexDetector:
         stabilize: How the motion of the head is removed, see `mer4d.preprocess.head_motion.remove_head_motion`.
         size: Height and width to which crops are reduced for the search, in pixels.
         edge: Share of the sequence at either end where no apex is looked for.
+        shift: Frames by which the apex is moved before it is used, not beyond the frames next to onset and offset; to
+            see what an error of the apex costs.
 
     Raises:
         SettingError: A setting is impossible.
@@ -54,6 +56,7 @@ class ApexDetector:
     stabilize: Stabilize = "auto"
     size: int = 128
     edge: float = 0.1
+    shift: int = 0
 
     def __post_init__(self) -> None:
         known = self.mode in ("auto", "annotated") and self.stabilize in STABILIZE
@@ -81,7 +84,11 @@ class ApexDetector:
         view_curves = search(intensity, views.images.shape[:2], self.edge)
         curve = together(view_curves)
         detected, confidence = peak(curve, self.edge)
-        return Apex(detected if self.mode == "auto" else annotated, detected, curve, view_curves, confidence)
+        chosen = detected if self.mode == "auto" else annotated
+        if self.shift:
+            last = len(views.images) - 1
+            chosen = min(max(chosen + self.shift, min(1, last)), max(last - 1, 1))
+        return Apex(chosen, detected, curve, view_curves, confidence)
 
     def require(self, annotated: int | None) -> None:
         """Makes sure that the apex is annotated where it is not to be found.

@@ -151,6 +151,19 @@ def test_impossible_settings(settings):
         ApexDetector(**settings)
 
 
+@pytest.mark.parametrize(("shift", "used"), [(0, 3), (2, 5), (-2, 1), (-8, 1), (8, 7)])
+@pytest.mark.parametrize("mode", ["auto", "annotated"])
+def test_a_shifted_apex(face_pictures, envelope, mode, shift, used):
+    found = ApexDetector(mode, size=64, shift=shift)(views_of(face_pictures(envelope(9, 3))), annotated=3)
+    assert (found.position, found.detected) == (used, 3)
+
+
+@pytest.mark.parametrize("frames", [2, 3])
+def test_a_shift_that_has_no_room(face_pictures, frames):
+    views = views_of(face_pictures(np.linspace(0, 1, frames)))
+    assert [ApexDetector(size=64, shift=shift)(views).position for shift in (-3, 0, 3)] == [1, 1, 1]
+
+
 def test_geometry_that_is_not_there(face_pictures):
     with pytest.raises(SettingError, match="rigid"):
         ApexDetector(stabilize="rigid", size=64)(views_of(face_pictures([0.0, 1.0, 0.0])))
