@@ -59,7 +59,7 @@ class Parameters:
 
 PRESETS = {
     "exact": Parameters(5, 0.8, 5, 10, 30, 0.01, 0.15, 0.3, 5, presmoothing=0.0),
-    "balanced": Parameters(4, 0.5, 2, 2, 10, 0.015, 0.125, 0.25, 5, presmoothing=0.5),
+    "balanced": Parameters(4, 0.5, 2, 2, 10, 0.015, 0.15, 0.3, 5, presmoothing=0.5),
     "fast": Parameters(4, 0.5, 1, 2, 15, 0.015, 0.125, 0.25, 5, presmoothing=0.5),
 }
 """`exact` has OpenCV's own settings; what the others are worth is in docs/method.md."""
@@ -128,8 +128,9 @@ class TVL1(FlowMethod):
         Example:
             >>> speckle = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), (0, 0), 2)
             >>> moved_right = np.roll(speckle, 1, axis=1)
-            >>> TVL1()(speckle, moved_right)[16:48, 16:48].mean(axis=(0, 1)).round(1).tolist()
-            [1.0, 0.0]
+            >>> flow = TVL1()(speckle, moved_right)[16:48, 16:48]
+            >>> bool(abs(flow - (1, 0)).max() < 0.1)
+            True
         """
         if self.backend == "torch":
             return self.pairs(first[None], second[None])[0]
