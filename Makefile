@@ -30,8 +30,8 @@ prepare: setup ## Fill the cache alone: make prepare [DATA=folder CONFIG=file AR
 data/synthetic/annotation.csv: | setup
 	$(BIN)/mer4d synth data/synthetic
 
-test: setup ## Run all tests.
-	$(BIN)/python -m pytest
+test: setup ## Run all tests, on all cores.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: setup ## Check style and formatting.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
