@@ -67,10 +67,16 @@ class LOSOFold(Callback):
 
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory
+        self._held_out: set[str] = set()
         self._rows: list[dict[str, Any]] = []
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Notes who is held out."""
+        if stage in ("fit", "validate"):
+            self._held_out = set(trainer.datamodule.fold.tested)
+
     def _guard(self, trainer: Trainer, batch: dict) -> None:
-        if trainer.datamodule.test_subject in batch["subject"]:
+        if not self._held_out.isdisjoint(batch["subject"]):
             raise FoldError(
                 f"fold of subject '{trainer.datamodule.test_subject}'",
                 "no clip of the held-out subject while training",

@@ -203,7 +203,7 @@ def result_table(metrics: dict[str, Any]) -> Group:
     Args:
         metrics: Content of a run's metrics.json.
     """
-    title = "Leave-one-subject-out"
+    title = f"Leave-one-{metrics.get('hold_out', 'subject')}-out"
     if metrics["permuted_labels"]:
         title += ", LABELS PERMUTED (control)"
     if metrics.get("leaky"):

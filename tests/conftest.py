@@ -15,6 +15,7 @@ from scipy.ndimage import map_coordinates
 from torch.utils.data import DataLoader
 
 from mer4d.clip import EMOTIONS, Clip, Frame
+from mer4d.data.folds import Fold, leave_one_out
 
 
 def make_speckle(height=96, width=96, seed=0, sigma=1.5):
@@ -214,7 +215,7 @@ class InMemory(LightningDataModule):
     """What task, callbacks and LOSO need of a data module: four subjects with three clips each, of random flow."""
 
     seed, validation_subjects, permute_labels, leaky, digest = 0, 1, None, False, "digest"
-    corpora = ()
+    corpora, hold_out = (), "subject"
 
     def __init__(self, problem, test_subject=None, defects=(), notes=()):
         super().__init__()
@@ -245,7 +246,11 @@ class InMemory(LightningDataModule):
     @property
     def fold(self):
         validation, *training = [name for name in ("S1", "S2", "S3", "S4") if name != self.test_subject]
-        return SimpleNamespace(test=self.test_subject, validation=(validation,), training=tuple(training))
+        return Fold(self.test_subject, (validation,), tuple(training), (self.test_subject,))
+
+    @property
+    def folds(self):
+        return leave_one_out([clip.subject for clip in self.clips], self.labels, validation_subjects=1)
 
     @property
     def training_labels(self):

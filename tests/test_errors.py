@@ -34,7 +34,9 @@ def test_message(named):
 
 
 @pytest.mark.parametrize("named", NAMED)
-@pytest.mark.parametrize("found", [3, None, Path("a"), ValueError("x"), lambda: None], ids=lambda found: type(found).__name__)
+@pytest.mark.parametrize(
+    "found", [3, None, Path("a"), ValueError("x"), lambda: None], ids=lambda found: type(found).__name__
+)
 def test_pickling_round_trip_whatever_was_found(named, found):
     error = named(Path("S1/7.png"), "a face", found, "copy it again")
     copy = pickle.loads(pickle.dumps(error))

@@ -438,6 +438,38 @@ def test_ready_made_flow_of_one_view_with_a_broken_clip(ready, capsys):
         main(["loso", *ready])
 
 
+def test_leave_one_corpus_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng, members = np.random.default_rng(0), {}
+    for member in ("one", "two", "three"):
+        Path(member).mkdir()
+        rows = []
+        for position, (subject, number) in enumerate(itertools.product("AB", range(3))):
+            u, v = rng.standard_normal((2, 1, 1, 28, 28))
+            np.save(f"{member}/{position}.npy", np.stack([u, v, np.hypot(u, v)], axis=2).astype(np.float32))
+            rows.append((f"{subject}{number}", subject, SINGLE_VIEW.classes[position % 3], f"{position}.npy"))
+        pd.DataFrame(rows, columns=["clip_id", "subject", "label", "file"]).to_csv(f"{member}/index.csv", index=False)
+        reader = {"class_path": "mer4d.data.ReadyFlow", "init_args": {"classes": list(SINGLE_VIEW.classes)}}
+        members[member] = {"folder": member, "corpus": reader}
+    composite = {"class_path": "mer4d.data.Composite", "init_args": {"members": members}}
+    Path("three.yaml").write_text(yaml.safe_dump({"data": {"root": ".", "corpus": composite}}))
+    settings = [
+        "--config=three.yaml", "--data.batch_size=4", "--data.validation_subjects=1", "--model.network.width=4",
+        "--trainer.max_epochs=2", "--trainer.logger=false", "--loso.name=quick",
+    ]  # fmt: skip
+    main(["loso", *settings, "--data.hold_out=corpus"])
+    assert "Leave-one-corpus-out" in capsys.readouterr().out
+    metrics, table = json.loads((RUN / "metrics.json").read_text()), pd.read_csv(RUN / "predictions.csv")
+    assert metrics["folds"] == 3 and metrics["hold_out"] == "corpus" and len(table) == 18
+    assert (table.subject.str.partition("-")[0] == table.fold).all()
+    assert [part["clips"] for part in metrics["corpora"].values()] == [6, 6, 6]
+    for member in members:
+        seen = json.loads((RUN / "folds" / member / "metrics.json").read_text())["validation_subjects"]
+        assert len(seen) == 1 and not seen[0].startswith(member)
+    with pytest.raises(SystemExit, match=r"data\.hold_out corpus: expected several corpora that are read as one"):
+        main(["loso", *settings, "--data.hold_out=corpus", "--data.corpus=mer4d.data.ReadyFlow"])
+
+
 def test_labels_for_the_first_list_predictions_for_the_second(ready):
     callbacks = """trainer:
   callbacks:

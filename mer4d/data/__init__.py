@@ -18,7 +18,7 @@ from mer4d.data.corpora import (
     write_manifest,
 )
 from mer4d.data.datamodule import MER4DDataModule
-from mer4d.data.folds import Fold, hold_out, label_matrix, leave_one_subject_out
+from mer4d.data.folds import Fold, hold_out, label_matrix, leave_one_out
 
 __all__ = [
     "CASME2",
@@ -39,7 +39,7 @@ __all__ = [
     "Survey",
     "hold_out",
     "label_matrix",
-    "leave_one_subject_out",
+    "leave_one_out",
     "mirror",
     "write_manifest",
 ]

@@ -18,7 +18,7 @@ from mer4d.clip import Clip, Problem
 from mer4d.data.augment import FlowAugmentation
 from mer4d.data.corpora.corpus import Corpus, Survey
 from mer4d.data.corpora.fourdme import FourDME
-from mer4d.data.folds import Fold, hold_out, label_matrix
+from mer4d.data.folds import Fold, corpus_of, hold_out, label_matrix, leave_one_out
 from mer4d.data.prepared import ApexError, PreparedCorpus
 from mer4d.errors import Defect, FoldError, SettingError
 from mer4d.preprocess import Preprocess
@@ -61,7 +61,7 @@ class MER4DDataModule(LightningDataModule):
             synth` puts them.
         preprocess: How a clip becomes flow.
         cache: Folder of the flow store; may be shared between corpora and runs.
-        test_subject: Subject to hold out; None trains on all and has nothing to test.
+        test_subject: Subject to hold out, or the corpus; None trains on all and has nothing to test.
         validation_subjects: How many of the other subjects early stopping looks at, whole; mer4d.data.folds says which.
         batch_size: Clips per batch.
         augmentation: Random variation of training clips; null for none.
@@ -73,6 +73,8 @@ class MER4DDataModule(LightningDataModule):
             clip and says so. One recording under two subjects is an error in any case.
         multi_label: Whether a clip may belong to several classes (sigmoid) or belongs to exactly one (softmax); null
             for what the corpus says.
+        hold_out: What is held out at a time: a `subject`, or, where several corpora are read as one, a `corpus` with
+            all its subjects.
         leaky: Validate on the held-out subject and train on all others; see `mer4d.loso.LOSO`, which sets it.
     """
 
@@ -91,6 +93,7 @@ class MER4DDataModule(LightningDataModule):
         permute_labels: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         multi_label: bool | None = None,
+        hold_out: Literal["subject", "corpus"] = "subject",
         leaky: bool = False,
     ) -> None:
         super().__init__()
@@ -98,6 +101,8 @@ class MER4DDataModule(LightningDataModule):
             raise SettingError("data.batch_size", "at least 1", batch_size, "correct the setting")
         if on_error not in ("raise", "skip"):
             raise SettingError("data.on_error", "raise or skip", repr(on_error), "correct the setting")
+        if hold_out not in ("subject", "corpus"):
+            raise SettingError("data.hold_out", "subject or corpus", repr(hold_out), "correct the setting")
         # No reader as default in the signature: jsonargparse would hand its settings, such as the frame rate, to any
         # other reader that is named on the command line.
         self.corpus = FourDME(frames="meshes/{sub_ID}/{fold_name}") if corpus is None else corpus
@@ -105,6 +110,10 @@ class MER4DDataModule(LightningDataModule):
         self.prepared = PreparedCorpus.of(self.root, self.corpus, preprocess, Path(cache), on_error, multi_label, jobs)
         self.test_subject, self.validation_subjects = test_subject, validation_subjects
         self.batch_size, self.augmentation, self.seed, self.jobs = batch_size, augmentation, seed, jobs
+        if hold_out == "corpus" and not self.corpus.parts:
+            found, remedy = type(self.corpus).__name__, "hold out subjects, or set data.corpus to mer4d.data.Composite"
+            raise SettingError("data.hold_out corpus", "several corpora that are read as one", found, remedy)
+        self.hold_out = hold_out
         self.permute_labels, self.leaky = permute_labels, leaky
         self._validates = True
         self._datasets: dict[str, ClipDataset] = {}
@@ -175,11 +184,22 @@ class MER4DDataModule(LightningDataModule):
     @property
     def fold(self) -> Fold:
         """Which subjects train, validate and test."""
-        subjects = [clip.subject for clip in self.clips]
-        fold = hold_out(self.test_subject, subjects, self.labels, self.validation_subjects, self.seed)
+        fold = hold_out(self.test_subject, *self._split)
         if self.leaky and fold.test is not None:
             return fold.leaking()
         return fold if self._validates else fold.joined()
+
+    @property
+    def folds(self) -> tuple[Fold, ...]:
+        """All folds of the corpus, sorted by what they hold out."""
+        return leave_one_out(*self._split)
+
+    @property
+    def _split(self) -> tuple:
+        """What decides about folds, beside what is held out."""
+        subjects = [clip.subject for clip in self.clips]
+        unit = corpus_of if self.hold_out == "corpus" else str
+        return subjects, self.labels, self.validation_subjects, self.seed, unit
 
     def join_validation(self) -> None:
         """From now on the validation subjects train as well, and nobody validates: how many epochs must be known."""
@@ -224,9 +244,9 @@ class MER4DDataModule(LightningDataModule):
             case "test" if fold.test is None:
                 raise FoldError("data.test_subject", "a subject to test on", "none", "set it, or use `mer4d loso`")
             case "test":
-                roles = {"test": (fold.test,)}
+                roles = {"test": fold.tested}
             case "predict":
-                roles = {"predict": (fold.test,) if fold.test else fold.validation + fold.training}
+                roles = {"predict": fold.tested or fold.validation + fold.training}
         self._datasets = {role: self._of(subjects) for role, subjects in roles.items()}
 
     def _of(self, subjects: Sequence[str]) -> ClipDataset:

@@ -1,6 +1,6 @@
-"""Leave-one-subject-out folds: pure functions of subjects, labels and a seed.
+"""Leave-one-subject-out and leave-one-corpus-out folds: pure functions of subjects, labels and a seed.
 
-The held-out subject is used for nothing. Validation subjects, for early stopping and thresholds, are taken whole from
+What is held out is used for nothing. Validation subjects, for early stopping and thresholds, are taken whole from
 the remaining ones by one documented rule, see `hold_out`.
 """
 
@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,32 +25,34 @@ class Fold:
     """Subjects of one fold; no subject has two roles, but where a fold is made to leak.
 
     Args:
-        test: Held-out subject, None where nobody is held out.
+        test: What is held out, a subject or all of a corpus; None where nobody is.
         validation: Subjects for early stopping and thresholds, sorted.
         training: All others, sorted.
+        tested: Subjects that are held out, sorted.
     """
 
     test: str | None
     validation: tuple[str, ...]
     training: tuple[str, ...]
+    tested: tuple[str, ...]
 
     def joined(self) -> "Fold":
         """The fold in which the validation subjects train as well.
 
         Example:
-            >>> Fold("a", ("b",), ("c",)).joined()
-            Fold(test='a', validation=(), training=('b', 'c'))
+            >>> Fold("a", ("b",), ("c",), ("a",)).joined()
+            Fold(test='a', validation=(), training=('b', 'c'), tested=('a',))
         """
-        return Fold(self.test, (), tuple(sorted(self.validation + self.training)))
+        return replace(self, validation=(), training=tuple(sorted(self.validation + self.training)))
 
     def leaking(self) -> "Fold":
-        """The fold as it should not be: the held-out subject validates.
+        """The fold as it should not be: what is held out validates.
 
         Example:
-            >>> Fold("a", ("b",), ("c",)).leaking()
-            Fold(test='a', validation=('a',), training=('b', 'c'))
+            >>> Fold("a", ("b",), ("c",), ("a",)).leaking()
+            Fold(test='a', validation=('a',), training=('b', 'c'), tested=('a',))
         """
-        return replace(self.joined(), validation=(self.test,))
+        return replace(self.joined(), validation=self.tested)
 
 
 def label_matrix(clips: Sequence[Clip], classes: Sequence[str]) -> np.ndarray:
@@ -71,25 +73,45 @@ def label_matrix(clips: Sequence[Clip], classes: Sequence[str]) -> np.ndarray:
     return np.array(labels, np.float32).reshape(-1, len(classes))
 
 
-def leave_one_subject_out(
-    subjects: Sequence[str], labels: np.ndarray, validation_subjects: int = 2, seed: int = 0
+def leave_one_out(
+    subjects: Sequence[str],
+    labels: np.ndarray,
+    validation_subjects: int = 2,
+    seed: int = 0,
+    unit: Callable[[str], str] = str,
 ) -> tuple[Fold, ...]:
-    """One fold per subject, sorted by its name; arguments and errors as in `hold_out`.
+    """One fold per subject, or per corpus, sorted by its name; arguments and errors as in `hold_out`.
 
     Example:
-        >>> for fold in leave_one_subject_out(["a", "b", "c"], np.eye(3), validation_subjects=1):
+        >>> for fold in leave_one_out(["a", "b", "c"], np.eye(3), validation_subjects=1):
         ...     print(fold)
-        Fold(test='a', validation=('b',), training=('c',))
-        Fold(test='b', validation=('c',), training=('a',))
-        Fold(test='c', validation=('a',), training=('b',))
+        Fold(test='a', validation=('b',), training=('c',), tested=('a',))
+        Fold(test='b', validation=('c',), training=('a',), tested=('b',))
+        Fold(test='c', validation=('a',), training=('b',), tested=('c',))
     """
-    return tuple(hold_out(test, subjects, labels, validation_subjects, seed) for test in sorted(set(subjects)))
+    held_out = sorted({unit(subject) for subject in subjects})
+    return tuple(hold_out(test, subjects, labels, validation_subjects, seed, unit) for test in held_out)
+
+
+def corpus_of(subject: str) -> str:
+    """The corpus that a subject of a composite is from.
+
+    Example:
+        >>> corpus_of("casme2-sub01")
+        'casme2'
+    """
+    return subject.partition("-")[0]
 
 
 def hold_out(
-    test: str | None, subjects: Sequence[str], labels: np.ndarray, validation_subjects: int = 2, seed: int = 0
+    test: str | None,
+    subjects: Sequence[str],
+    labels: np.ndarray,
+    validation_subjects: int = 2,
+    seed: int = 0,
+    unit: Callable[[str], str] = str,
 ) -> Fold:
-    """The fold that holds out one subject, or none.
+    """The fold that holds out one subject, one corpus, or nobody.
 
     Every combination of validation subjects from the remaining ones is a candidate (`CANDIDATES` seeded draws where
     there are more). The best one, each point deciding only between equals in those before it,
@@ -99,27 +121,30 @@ def hold_out(
     3. has the class proportions nearest to those of the remaining subjects (sum of absolute differences),
     4. comes first in an order drawn from the seed and the names of the remaining subjects.
 
-    So the fold depends neither on the order of the clips nor on the labels of the held-out subject.
+    So the fold depends neither on the order of the clips nor on the labels of what is held out.
 
     Args:
-        test: Subject to hold out.
+        test: What to hold out.
         subjects: Subject of each clip, N names.
         labels: (N, K), not 0 where a class applies.
         validation_subjects: How many subjects validate, at least 1.
         seed: Seed of the order.
+        unit: What is held out together with a subject: nobody, or, with `corpus_of`, the rest of its corpus.
 
     Raises:
-        FoldError: The held-out subject is unknown, or there are too few subjects.
+        FoldError: What is to be held out is unknown, or there are too few subjects.
     """
     names = sorted(set(subjects))
-    if test is not None and test not in names:
-        raise FoldError("held-out subject", f"one of {', '.join(names)}", repr(test), "name one of them")
-    remaining = [name for name in names if name != test]
+    tested = tuple(name for name in names if unit(name) == test)
+    if test is not None and not tested:
+        units = ", ".join(sorted({unit(name) for name in names}))
+        raise FoldError("held-out subject", f"one of {units}", repr(test), "name one of them")
+    remaining = [name for name in names if name not in tested]
     if not 1 <= validation_subjects < len(remaining):
-        needed = max(validation_subjects, 1) + 1 + (test is not None)
+        needed = max(validation_subjects, 1) + 1 + len(tested)
         raise FoldError(
             "folds",
-            f"at least {needed} subjects (held out {int(test is not None)}, validation 1 or more, training 1 or more)",
+            f"at least {needed} subjects (held out {len(tested)}, validation 1 or more, training 1 or more)",
             f"{len(names)} with {validation_subjects} for validation",
             "lower `validation_subjects`, but not below 1, or add subjects",
         )
@@ -132,7 +157,7 @@ def hold_out(
     # Rounded, so that equal proportions stay equal whatever the order of summation.
     best = np.lexsort((distance.round(9), -(validation > 0).sum(axis=1), -(training > 0).sum(axis=1)))[0]
     chosen = {remaining[index] for index in draws[best]}
-    return Fold(test, tuple(sorted(chosen)), tuple(name for name in remaining if name not in chosen))
+    return Fold(test, tuple(sorted(chosen)), tuple(name for name in remaining if name not in chosen), tested)
 
 
 def _candidates(names: list[str], size: int, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mer4d.data import MER4DDataModule, leave_one_subject_out
+from mer4d.data import MER4DDataModule
 from mer4d.errors import AnnotationError
 from mer4d.loso.fold import FoldBuilder, Part, complete, run_fold, staging
 from mer4d.loso.settings import LOSO, match_config
@@ -32,9 +32,8 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
             fold did not train.
     """
     data.prepare_data()  # first, because it may have to skip clips
-    subjects = [clip.subject for clip in data.clips]
-    _check_names(subjects)
-    folds = leave_one_subject_out(subjects, data.labels, data.validation_subjects, data.seed)
+    _check_names([clip.subject for clip in data.clips])
+    folds = data.folds
     seeds = range(data.seed, data.seed + settings.seeds)
     parts = [
         Part(fold.test, seed, settings.folds(turn, seed) / fold.test)

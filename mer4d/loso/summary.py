@@ -41,10 +41,10 @@ STOPPING = "early stopping on whole validation subjects taken from the training 
 LEAKY = "LEAKY, NOT A RESULT: the epoch is the best one on the held-out subject"
 
 
-def protocol(settings: LOSO) -> str:
-    """How the numbers of a run came about."""
+def protocol(settings: LOSO, held_out: str) -> str:
+    """How the numbers of a run came about, in which a subject or a corpus was held out at a time."""
     parts = [
-        "leave-one-subject-out",
+        f"leave-one-{held_out}-out",
         LEAKY if settings.leaky else STOPPING,
         *(["then trained anew with those subjects for as many epochs"] if settings.refit else []),
         "predictions of all folds pooled, F1 computed once per class",
@@ -85,7 +85,8 @@ def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build
         "folds": len(folds),
         "seeds": list(seeds),
         "seconds": round(sum(outcome["seconds"] for outcome in outcomes), 1),
-        "protocol": protocol(settings),
+        "hold_out": data.hold_out,
+        "protocol": protocol(settings, data.hold_out),
         "data_digest": data.digest,
         "commit": _commit(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},

@@ -10,7 +10,7 @@ from PIL import Image
 from pytorch_lightning import Trainer
 
 from mer4d.clip import Problem
-from mer4d.data import FlowAugmentation, FourDME, Manifest, MER4DDataModule, ReadyFlow, leave_one_subject_out
+from mer4d.data import FlowAugmentation, FourDME, Manifest, MER4DDataModule, ReadyFlow, leave_one_out
 from mer4d.data.corpora.manifest import write_manifest
 from mer4d.errors import AnnotationError, FoldError, FrameError, SettingError
 from mer4d.preprocess import ApexDetector, FaceCrop, PictureViews, Preprocess
@@ -274,7 +274,7 @@ def test_one_setting_makes_it_multi_class_or_multi_label(make, tmp_path):
 @pytest.mark.parametrize("views, phases, label", [(1, 1, "label"), (3, 2, "label"), (2, 3, "labels")])
 def test_ready_flow_trains_with_the_same_network_and_folds(make, tmp_path, views, phases, label):
     data = make(root=write_flow(tmp_path, views, phases, label), corpus=ReadyFlow(), test_subject="S2")
-    folds = leave_one_subject_out([clip.subject for clip in data.clips], data.labels, 1)
+    folds = leave_one_out([clip.subject for clip in data.clips], data.labels, 1)
     assert data.fold in folds and len(folds) == 4
     task = MicroExpressionTask(data.problem)
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mer4d.clip import EMOTIONS, Clip
-from mer4d.data.folds import hold_out, label_matrix, leave_one_subject_out
+from mer4d.data.folds import corpus_of, hold_out, label_matrix, leave_one_out
 from mer4d.errors import AnnotationError, FoldError
 
 
@@ -39,7 +39,7 @@ def best_by_the_rule(test, subjects, labels, size):
 @pytest.mark.parametrize("seed", range(4))
 def test_folds_hold_out_every_subject_once_and_follow_the_rule(size, seed):
     subjects, labels = corpus(seed=seed)
-    folds = leave_one_subject_out(subjects, labels, size, seed)
+    folds = leave_one_out(subjects, labels, size, seed)
     assert [fold.test for fold in folds] == sorted(set(subjects))
     for fold in folds:
         roles = [fold.test, *fold.validation, *fold.training]
@@ -53,7 +53,7 @@ def test_folds_hold_out_every_subject_once_and_follow_the_rule(size, seed):
 def test_the_order_of_clips_changes_nothing(subjects):
     subjects, labels = corpus(subjects, clips=100)
     order = np.random.default_rng(1).permutation(len(subjects))
-    assert leave_one_subject_out(np.array(subjects)[order], labels[order]) == leave_one_subject_out(subjects, labels)
+    assert leave_one_out(np.array(subjects)[order], labels[order]) == leave_one_out(subjects, labels)
 
 
 @pytest.mark.parametrize("subjects", [8, 40])
@@ -79,7 +79,7 @@ def test_seeds_decide_between_equals_alone():
 def test_a_class_of_one_subject_stays_in_training():
     subjects, labels = corpus()
     labels[:, 4] = [name == "S3" for name in subjects]
-    for fold in leave_one_subject_out(subjects, labels):
+    for fold in leave_one_out(subjects, labels):
         assert "S3" not in fold.validation
     assert hold_out("S3", subjects, labels).test == "S3"
 
@@ -87,7 +87,7 @@ def test_a_class_of_one_subject_stays_in_training():
 def test_a_class_of_two_subjects_is_in_training_and_validation():
     subjects, labels = corpus(subjects=10)
     labels[:, 4] = [name in ("S3", "S5") for name in subjects]
-    for fold in leave_one_subject_out(subjects, labels):
+    for fold in leave_one_out(subjects, labels):
         if fold.test not in ("S3", "S5"):
             assert len({"S3", "S5"} & set(fold.validation)) == 1
 
@@ -105,6 +105,21 @@ def test_without_a_held_out_subject_all_train_or_validate():
     fold = hold_out(None, subjects, labels)
     assert fold.test is None and sorted(fold.validation + fold.training) == sorted(set(subjects))
     assert hold_out(None, ["a", "b"], np.eye(2), validation_subjects=1).test is None
+
+
+def test_a_corpus_is_held_out_whole_and_the_rest_is_split_by_the_same_rule():
+    subjects, labels = corpus(subjects=9)
+    subjects = [f"{'abc'[int(name[1:]) % 3]}-{name}" for name in subjects]
+    folds = leave_one_out(subjects, labels, 2, unit=corpus_of)
+    assert [fold.test for fold in folds] == ["a", "b", "c"]
+    for fold in folds:
+        assert fold.tested == tuple(sorted({name for name in subjects if name.startswith(fold.test)}))
+        assert sorted(fold.tested + fold.validation + fold.training) == sorted(set(subjects))
+        rest = [row for row, name in enumerate(subjects) if name not in fold.tested]
+        alone = hold_out(None, [subjects[row] for row in rest], labels[rest], 2)
+        assert (fold.validation, fold.training) == (alone.validation, alone.training)
+    with pytest.raises(FoldError, match="one of a, b, c, found 'a-S0'"):
+        hold_out("a-S0", subjects, labels, unit=corpus_of)
 
 
 def test_labels_without_any_class_still_split():
@@ -130,7 +145,7 @@ def test_impossible_folds_say_what_to_do(subjects, test, size, message):
 
 def test_one_subject_cannot_be_left_out():
     with pytest.raises(FoldError, match="found 1 with 2 for validation"):
-        leave_one_subject_out(["S1", "S1"], np.ones((2, 5)))
+        leave_one_out(["S1", "S1"], np.ones((2, 5)))
 
 
 def test_labels_follow_the_order_of_the_classes(tmp_path):
