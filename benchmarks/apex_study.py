@@ -34,13 +34,11 @@ from mer4d.data import FourDME
 from mer4d.errors import MER4DError, SettingError
 from mer4d.parallel import progress_bars
 from mer4d.preprocess import DIS, TVL1, AutoViews, FaceCrop, FlowMethod, Views
-from mer4d.preprocess.apex import face_motion_from, peak, search
+from mer4d.preprocess.apex import PARABOLA, SEARCH, face_motion_from, peak, search
 from mer4d.preprocess.head_motion import Stabilize
 
 EDGE = 0.1
 FIVE_FRAMES = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-PARABOLA = (-3 / 35, 12 / 35, 17 / 35, 12 / 35, -3 / 35)
-"""Value in the middle of the parabola that fits five frames best (Savitzky, Golay 1964, doi 10.1021/ac60214a047)."""
 
 
 def projection(motion: np.ndarray) -> np.ndarray:
@@ -59,7 +57,7 @@ STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Way:
-    """A way to find the apex; the defaults are those of `ApexDetector`.
+    """A way to find the apex; the defaults are what the ways are compared with, `reference` below.
 
     Args:
         stabilize: How the motion of the head is removed.
@@ -95,7 +93,8 @@ WAYS: dict[str, Way] = {
     "plain, head rigid": replace(PLAIN, stabilize="rigid"),
     "geometric mean, 5 frames, head parametric": replace(BEFORE, stabilize="parametric"),
     "geometric mean, 5 frames, head rigid": replace(BEFORE, stabilize="rigid"),
-    "mer4d": Way(),
+    "mer4d": Way(flow=SEARCH, smooth=PARABOLA),
+    "reference": Way(),
     "head parametric": Way("parametric"),
     "head left in": Way("none"),
     "every frame": Way(coarse=False),
@@ -112,12 +111,12 @@ WAYS: dict[str, Way] = {
     "96 px": Way(size=96),
     "160 px": Way(size=160),
     "DIS fast": Way(flow=DIS("fast")),
-    "DIS to the finest scale": Way(flow=DIS(finest_scale=0)),
+    "DIS to the finest scale": Way(flow=SEARCH),
     "TV-L1 fast": Way(flow=TVL1("fast")),
     "TV-L1 fast around it": Way(flow=TVL1("fast"), around=Way()),
 }
-"""The usual way of the field, the same with the head's motion removed, the way that mer4d had before, its way now, and
-changes to that."""
+"""The usual way of the field, the same with the head's motion removed, the way that mer4d had at first, its way now, a
+reference, and changes to that, of which mer4d has two: the parabola and the finest scale."""
 
 
 def without_drift(motion: np.ndarray) -> np.ndarray:

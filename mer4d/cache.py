@@ -24,7 +24,7 @@ import numpy as np
 from mer4d.errors import CacheError, FrameError, MER4DError
 from mer4d.parallel import processes, progress_bars
 
-FORMAT = 4
+FORMAT = 5
 """Version of the preprocessing and of the entry layout; raise it whenever either changes what an entry holds."""
 
 _hash = partial(hashlib.blake2b, digest_size=16)

@@ -235,7 +235,8 @@ def test_confidence_is_how_far_the_second_choice_falls_short():
     assert peak(curve, 0.1) == (10, 1.0)
     curve[16] = 0.5
     assert peak(curve, 0.1) == (10, 0.5)
-    curve[12] = curve[8] = 0.9
+    curve[9] = curve[11] = 0.9
+    curve[15] = curve[17] = 0.45
     assert peak(curve, 0.1)[1] == pytest.approx(0.5)
     assert peak(100 * curve, 0.1)[1] == pytest.approx(0.5)
     curve[[0, 24]] = 5  # where no apex is looked for, there is no choice either
