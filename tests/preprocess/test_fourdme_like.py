@@ -10,6 +10,7 @@ import pytest
 from mer4d.clip import Clip
 from mer4d.data.corpora.fourdme import FourDME
 from mer4d.preprocess import TVL1, ApexDetector, FaceCrop, MeshViews, PictureViews
+from mer4d.preprocess.flow.tvl1 import PRESETS
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SUBJECT = "S9"
@@ -55,7 +56,8 @@ def test_apex(clips, views, true_apex, capsys):
     assert len(errors) == 6 and np.mean(errors) <= 1.5
 
 
-def test_flow_from_onset_to_apex(true_apex, capsys):
+@pytest.mark.parametrize("preset", PRESETS)
+def test_flow_from_onset_to_apex(true_apex, preset, capsys):
     """Over the face in both views of all clips of which the exact flow is known."""
     errors, motion = [], []
     for clip in FourDME().read(DATA / "fourdme_like"):
@@ -65,12 +67,12 @@ def test_flow_from_onset_to_apex(true_apex, capsys):
             exact, counted = truth["flow"][0].astype(float), truth["visible"][0] & truth["face"][0]
         apex = next(frame for frame in clip.sequence if raw(frame) == true_apex[clip.clip_id])
         images = PictureViews().read(pair(clip, clip.sequence[0], apex)).images
-        measured = np.stack([TVL1()(*pair) for pair in zip(*images, strict=True)])
+        measured = np.stack([TVL1(preset)(*pair) for pair in zip(*images, strict=True)])
         errors.append(np.linalg.norm(measured - exact, axis=-1)[counted].mean())
         motion.append(np.linalg.norm(exact, axis=-1)[counted].mean())
     with capsys.disabled():
         print(
-            f"\nfourdme_like, {len(errors)} clips: end-point error from onset to apex {np.mean(errors):.3f} px "
+            f"\nfourdme_like, {len(errors)} clips, {preset}: end-point error from onset to apex {np.mean(errors):.3f} px "
             f"(standard deviation {np.std(errors):.3f}) of {np.mean(motion):.2f} px of motion"
         )
     assert len(errors) == 8 and np.mean(errors) < 0.25 < np.mean(motion)
