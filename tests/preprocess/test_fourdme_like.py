@@ -72,8 +72,8 @@ def test_flow_from_onset_to_apex(true_apex, preset, capsys):
         motion.append(np.linalg.norm(exact, axis=-1)[counted].mean())
     with capsys.disabled():
         print(
-            f"\nfourdme_like, {len(errors)} clips, {preset}: end-point error from onset to apex {np.mean(errors):.3f} px "
-            f"(standard deviation {np.std(errors):.3f}) of {np.mean(motion):.2f} px of motion"
+            f"\nfourdme_like, {len(errors)} clips, {preset}: end-point error from onset to apex "
+            f"{np.mean(errors):.3f} px (standard deviation {np.std(errors):.3f}) of {np.mean(motion):.2f} px of motion"
         )
     assert len(errors) == 8 and np.mean(errors) < 0.25 < np.mean(motion)
 
