@@ -16,7 +16,7 @@ from mer4d.check.report import check
 from mer4d.compare import compare_all
 from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError
-from mer4d.loso import LOSO, Part, run_id, run_loso
+from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso
 from mer4d.report import result_table
 from mer4d.synth import write_corpus
 from mer4d.task import MicroExpressionTask
@@ -35,6 +35,7 @@ COMMANDS = {**DATA_COMMANDS, "loso": "Hold out every subject once and report the
 
 FUNCTIONS = {
     "compare": (compare_all, "Say whether runs on the same clips are better than the first of them."),
+    "repeat": (recorded_name, "Run a finished LOSO again from its record, and say whether it comes out the same."),
     "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
 }
 """Commands that are one function, whose parameters they take."""
@@ -106,6 +107,16 @@ class MER4DCLI(LightningCLI):
     def compare(self) -> None:
         """Compares runs with the first of them."""
         show(compare_all(**self.config["compare"].as_dict()).render())
+
+    def repeat(self) -> None:
+        """Runs a finished LOSO again, in the folder beside it that its name and `_again` give."""
+        run = self.config["repeat"].run
+        config, name = recorded_name(run)
+        main(["loso", f"--config={config}", f"--loso.runs={run.resolve().parent}", f"--loso.name={name}"])
+        repetition = compare_repetition(run, run.resolve().parent / name)
+        print(repetition.text)
+        if not repetition.same:
+            sys.exit(1)
 
     def after_fit(self) -> None:
         """Tells what `_tell` does."""

@@ -11,7 +11,7 @@ import yaml
 
 from mer4d.cli import main
 
-COMMANDS = ("fit", "validate", "test", "predict", "check", "manifest", "prepare", "loso", "compare", "synth")
+COMMANDS = ("fit", "validate", "test", "predict", "check", "manifest", "prepare", "loso", "compare", "repeat", "synth")
 
 
 def test_help_lists_every_command_as_module_and_as_program():
@@ -26,7 +26,7 @@ def test_help_of_a_command_explains_its_options(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     text = capsys.readouterr().out
-    known = {"synth": "Number of people", "compare": "Folder of a run"}
+    known = {"synth": "Number of people", "compare": "Folder of a run", "repeat": "Folder of a run"}
     assert known.get(command, "Subject to hold out") in text
 
 

@@ -193,6 +193,23 @@ def test_the_configuration_of_a_run_repeats_the_run(finished):
     assert Path("runs/again/predictions.csv").read_bytes() == (RUN / "predictions.csv").read_bytes()
 
 
+def test_repeat_says_whether_a_run_comes_out_the_same(finished, capsys):
+    main(["repeat", str(RUN)])
+    assert "The same predictions, byte for byte: UF1" in capsys.readouterr().out
+    table = pd.read_csv(RUN / "predictions.csv")
+    table.loc[3, "negative_prob"] += 0.25
+    table.to_csv(RUN / "predictions.csv", index=False)
+    record = json.loads((RUN / "metrics.json").read_text())
+    (RUN / "metrics.json").write_text(json.dumps(record | {"versions": record["versions"] | {"torch": "1.0"}}))
+    with pytest.raises(SystemExit, match="1"):
+        main(["repeat", str(RUN)])
+    text = capsys.readouterr().out
+    assert "up to 0.25 apart, 0 of 60 predicted labels differ" in text and "instead of 1.0" in text
+    (RUN / "metrics.json").unlink()
+    with pytest.raises(SystemExit, match=r"expected a finished run, found no metrics\.json"):
+        main(["repeat", str(RUN)])
+
+
 def test_another_place_of_the_same_data_does_not(finished, packed_corpus, tmp_path):
     before = stamps(RUN / "folds")
     moved = shutil.copytree(packed_corpus, tmp_path / "moved")

@@ -12,7 +12,8 @@ goes on with the first fold that is missing.
 """
 
 from mer4d.loso.fold import FoldBuilder, Part
+from mer4d.loso.repeat import compare_repetition, recorded_name
 from mer4d.loso.run import run_loso
 from mer4d.loso.settings import LOSO, differing, run_id
 
-__all__ = ["LOSO", "FoldBuilder", "Part", "differing", "run_id", "run_loso"]
+__all__ = ["LOSO", "FoldBuilder", "Part", "compare_repetition", "differing", "recorded_name", "run_id", "run_loso"]
