@@ -12,6 +12,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from rich import print as show
 
+from mer4d.audit import Audit, run_audit
 from mer4d.check.report import check
 from mer4d.compare import compare_all
 from mer4d.data import MER4DDataModule, write_manifest
@@ -30,7 +31,11 @@ DATA_COMMANDS = {
 }
 """Commands that take the same configuration as `fit` and look at its `data` alone."""
 
-COMMANDS = {**DATA_COMMANDS, "loso": "Hold out every subject once and report the pooled result."}
+COMMANDS = {
+    **DATA_COMMANDS,
+    "loso": "Hold out every subject once and report the pooled result.",
+    "audit": "Show by experiment that held-out subjects influence nothing; exit code 0 only where that holds.",
+}
 """Commands that take the same configuration as `fit`."""
 
 FUNCTIONS = {
@@ -65,6 +70,7 @@ class MER4DCLI(LightningCLI):
         check.add_argument("--flow", type=bool, default=True, help="Whether to measure flow and say how good it is.")
         manifest.add_argument("--file", type=Path, help="CSV to write; by default manifest.csv in the corpus.")
         manifest.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
+        self._subcommand_parsers["audit"].add_class_arguments(Audit, "audit")
         for name, (function, purpose) in FUNCTIONS.items():
             parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
             if name == "compare":  # no parameter of a function becomes several positional arguments
@@ -149,9 +155,7 @@ class MER4DCLI(LightningCLI):
 
     def loso(self) -> None:
         """Holds out every subject once."""
-        self._dump_config()
-        self.save_config_callback = None  # each fold's configuration is written by _build_fold
-        self._loso, self._loso_config = self.config_init["loso"]["loso"], self.config["loso"]
+        self._keep_config()
         data = self.datamodule  # of the run; every fold makes its own
         try:
             result = run_loso(self._loso, self.config_dump, data, self._build_fold)
@@ -160,6 +164,27 @@ class MER4DCLI(LightningCLI):
         _tell(data)
         show(result_table(result))
         print(f"Files: {self._loso.directory}")
+
+    def audit(self) -> None:
+        """Shows by experiment that held-out subjects influence nothing."""
+        self._keep_config()
+        self._loso_config.trainer.logger = False
+        config = {name: section for name, section in self.config_dump.items() if name != "audit"}
+        audit = self.config_init["audit"]["audit"]
+        try:
+            report = run_audit(audit, self._loso, config, self.datamodule, self._build_fold)
+        except (SystemExit, KeyboardInterrupt):
+            sys.exit("mer4d: interrupted; the same command starts anew")
+        show(report.render())
+        print(f"File: {self._loso.directory / 'audit.json'}")
+        if not report.passed:
+            sys.exit(1)
+
+    def _keep_config(self) -> None:
+        """Remembers the configuration from which every fold is built anew."""
+        self._dump_config()
+        self.save_config_callback = None  # each fold's configuration is written by _build_fold
+        self._loso, self._loso_config = self.config_init[self.subcommand]["loso"], self.config[self.subcommand]
 
     def _build_fold(self, part: Part) -> tuple[Trainer, LightningModule, MER4DDataModule]:
         """Everything a part of the run needs, made anew from the configuration."""
@@ -173,13 +198,13 @@ class MER4DCLI(LightningCLI):
         for logger in loggers:
             if isinstance(logger, Namespace):
                 self._place_logger(logger, part)
-        self.config["loso"] = config
+        self.config[self.subcommand] = config
         seed_everything(part.seed, workers=True, verbose=False)
         self.instantiate_classes()
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.config_dump)
         if part.subject is not None and not part.refit:
-            text = self._parser("loso").dump(config, skip_unset=False)
+            text = self._parser(self.subcommand).dump(config, skip_unset=False)
             (part.directory / "config.yaml").write_text(text)
         return self.trainer, self.model, self.datamodule
 

@@ -11,7 +11,10 @@ import yaml
 
 from mer4d.cli import main
 
-COMMANDS = ("fit", "validate", "test", "predict", "check", "manifest", "prepare", "loso", "compare", "repeat", "synth")
+COMMANDS = (
+    *("fit", "validate", "test", "predict"),
+    *("check", "manifest", "prepare", "loso", "audit", "compare", "repeat", "synth"),
+)
 
 
 def test_help_lists_every_command_as_module_and_as_program():

@@ -181,6 +181,18 @@ class PreparedCorpus:
         self.survey = replace(self.survey, notes=(*self.survey.notes, *corrections.notes))
         self._state, self._ready = (keys, (*failed, *same)), True
 
+    def altered(self, clips: Sequence[Clip], store: FlowStore | None = None) -> "PreparedCorpus":
+        """This corpus, prepared, as if its reader had found other clips: for experiments on what a run depends on.
+
+        Args:
+            clips: Those that the reader found, in any order, with any subjects and labels.
+            store: Where their flow is read instead.
+        """
+        other = PreparedCorpus(*self.settings)
+        other.survey, other.store = replace(self.survey, clips=tuple(clips)), store or self.store
+        other._state, other._ready = self._state, self._ready
+        return other
+
     @property
     def keys(self) -> dict[str, str]:
         """Clip id to cache key."""

@@ -32,7 +32,7 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
             fold did not train.
     """
     data.prepare_data()  # first, because it may have to skip clips
-    _check_names([clip.subject for clip in data.clips])
+    check_subjects([clip.subject for clip in data.clips])
     folds = data.folds
     seeds = range(data.seed, data.seed + settings.seeds)
     parts = [
@@ -58,8 +58,12 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
         return json.loads(result.read_text())
 
 
-def _check_names(subjects: list[str]) -> None:
-    """Refuses names, which come from an annotation, that could not be those of visible folders in `folds`."""
+def check_subjects(subjects: list[str]) -> None:
+    """Refuses names, which come from an annotation, that could not be those of visible folders in `folds`.
+
+    Raises:
+        AnnotationError: There is one, or no name at all.
+    """
     if not subjects:
         raise AnnotationError("corpus", "clips with a label, of several subjects", "none", "label some clips")
     for subject in sorted(set(subjects)):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pytorch_lightning.loggers import WandbLogger
@@ -88,8 +89,7 @@ def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build
         "hold_out": data.hold_out,
         "protocol": protocol(settings, data.hold_out),
         "data_digest": data.digest,
-        "commit": _commit(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        **provenance(),
     }
     write_atomically(directory / "predictions.csv", table.to_csv(index=False).encode())
     shutil.rmtree(directory / "wandb", ignore_errors=True)  # of a summary that is no longer true
@@ -117,6 +117,12 @@ def _pooled(directory: Path, folds: Sequence[Path], clips: Sequence[str], seeds:
             "delete the folds of subjects that are no longer in the corpus",
         )  # fmt: skip
     return table.set_index(["seed", "clip_id"], drop=False).loc[expected].reset_index(drop=True)
+
+
+def provenance() -> dict[str, Any]:
+    """What code made a result: commit of the checkout, None elsewhere, and versions of packages."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return {"commit": _commit(), "versions": versions}
 
 
 def _commit() -> str | None:
