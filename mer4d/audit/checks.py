@@ -81,14 +81,14 @@ def marker(trainings: Trainings, chosen: Sequence[str]) -> Finding:
         clips += len(second.predictions)
         moved[subject] = len(_predictions(trainings.first(subject), second))
     unmoved = [f"{name}: the marker moved no prediction, so it proves nothing" for name in chosen if not moved[name]]
-    problems = [f"{name}: changed are {_listed(changes)}" for name, changes in leaks.items() if changes] + unmoved
-    tensors = len(trainings.first(chosen[0]).weights)
+    problems = [f"{name}: changed are {', '.join(changes)}" for name, changes in leaks.items() if changes] + unmoved
+    tensors = len(trainings.first(chosen[0]).weights.keys() - {*BUFFERS})
     return Finding(
         not problems,
         _listed(problems, "; ")
-        or f"{_count(tensors, 'tensor')} of the kept checkpoint, validation subjects, their score, both epochs, class "
-        f"weights and thresholds identical; predictions changed for {sum(moved.values())} of {clips} clips of the "
-        f"held-out subjects {', '.join(chosen)}",
+        or f"unchanged are {', '.join(LEARNT.values())} and weights of the network ({_count(tensors, 'tensor')}); "
+        f"changed are the predictions for {sum(moved.values())} of {_count(clips, 'clip')} of {', '.join(chosen)}, "
+        "held out",
         {"changed": leaks, "clips_with_another_prediction": moved},
     )
 
@@ -124,8 +124,11 @@ def folds(trainings: Trainings) -> Finding:
         or f"{len(subjects)} subjects held out once each, {len(owner)} clips predicted once each; in "
         f"{_count(len(trainings.witnesses), 'training')}, batch by batch, the held-out subject was only tested, "
         "nobody both trained and validated, and all others were used",
-        {"subjects": len(subjects), "clips": len(owner), "trainings": len(trainings.witnesses), "problems": problems},
-    )
+        {
+            "subjects": len(subjects), "from_a_finished_run": sum(trainings.first(name).reused for name in subjects),
+            "clips": len(owner), "trainings": len(trainings.witnesses), "problems": problems,
+        },
+    )  # fmt: skip
 
 
 def _seen(subject: str, seen: dict[str, dict[str, str]], owner: dict[str, str]) -> list[str]:
@@ -157,7 +160,7 @@ def order(trainings: Trainings, chosen: Sequence[str], seed: int) -> Finding:
     clips = trainings.data.survey.clips
     rng, positions = np.random.default_rng(seed), np.arange(len(clips))
     while (shuffled := rng.permutation(positions)).tolist() == positions.tolist():
-        pass  # two clips stay where they are every other time
+        pass  # few clips may all stay where they are
     corpus = trainings.data.prepared.altered([clips[position] for position in shuffled])
     turn = [*chosen][::-1]
     trainings.expect("Order", len(turn))

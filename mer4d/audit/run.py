@@ -27,7 +27,7 @@ from mer4d.parallel import progress_bars
 
 QUESTIONS = {
     "permuted labels": "Whole runs on labels shuffled across clips. Nothing can be learnt, so UF1 must not exceed "
-    "chance.",
+    "chance: that of the same predictions with the labels shuffled once more.",
     "marker": "Folds trained again with the held-out subject's flow drowned in noise and its labels changed. What was "
     "learnt must stay the same to the last bit.",
     "folds": "Who trained, validated and was tested, from the table of clips, the records of the folds, and every "
@@ -118,6 +118,7 @@ def run_audit(
     try:
         data.prepare_data()
     except FoldError as error:
+        match_config(settings.directory, config)
         findings["folds"] = _stopped(error)
     else:
         findings |= _experiments(audit, settings, config, data, build)
