@@ -5,7 +5,9 @@ CONFIG ?= configs/synthetic.yaml
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup loso check prepare test lint clean
+CORPUS := $(if $(filter data/synthetic,$(DATA)),data/synthetic/annotation.csv)
+
+.PHONY: help setup loso ablation baselines check prepare test lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -18,8 +20,14 @@ setup: .venv/installed ## Create the environment with the tested versions.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-loso: setup $(if $(filter data/synthetic,$(DATA)),data/synthetic/annotation.csv) ## Hold out every subject once: make loso [DATA=folder CONFIG=file ARGS=overrides].
+loso: setup $(CORPUS) ## Hold out every subject once: make loso [DATA=folder CONFIG=file ARGS=overrides].
 	$(BIN)/mer4d loso --config $(CONFIG) --data.root '$(DATA)' $(ARGS)
+
+ablation: setup $(CORPUS) ## What each part of the method is worth: make ablation [DATA=folder CONFIG=file ARGS=overrides].
+	$(BIN)/mer4d ablation --config $(CONFIG) --data.root '$(DATA)' $(ARGS)
+
+baselines: setup $(CORPUS) ## The method beside others: make baselines [DATA=folder CONFIG=file ARGS=overrides].
+	$(BIN)/mer4d ablation --config $(CONFIG) --data.root '$(DATA)' --ablation.rows configs/baselines $(ARGS)
 
 check: setup ## Name all that is wrong with a corpus: make check [DATA=folder CONFIG=file ARGS=overrides].
 	$(BIN)/mer4d check --config $(CONFIG) --data.root '$(DATA)' $(ARGS)

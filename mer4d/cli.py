@@ -2,21 +2,25 @@
 
 import logging
 import os
+import shlex
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from rich import print as show
 
+from mer4d.ablation import Ablation, Row, run_ablation
 from mer4d.audit import Audit, run_audit
 from mer4d.check.report import check
 from mer4d.compare import compare_all
 from mer4d.data import MER4DDataModule, write_manifest
-from mer4d.errors import MER4DError
+from mer4d.errors import MER4DError, SettingError
 from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso
 from mer4d.report import result_table
 from mer4d.synth import write_corpus
@@ -35,6 +39,7 @@ COMMANDS = {
     **DATA_COMMANDS,
     "loso": "Hold out every subject once and report the pooled result.",
     "audit": "Show by experiment that held-out subjects influence nothing; exit code 0 only where that holds.",
+    "ablation": "Run `loso` as configured and with the differences of each of several files, and compare.",
 }
 """Commands that take the same configuration as `fit`."""
 
@@ -71,6 +76,7 @@ class MER4DCLI(LightningCLI):
         manifest.add_argument("--file", type=Path, help="CSV to write; by default manifest.csv in the corpus.")
         manifest.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
         self._subcommand_parsers["audit"].add_class_arguments(Audit, "audit")
+        self._subcommand_parsers["ablation"].add_class_arguments(Ablation, "ablation")
         for name, (function, purpose) in FUNCTIONS.items():
             parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
             if name == "compare":  # no parameter of a function becomes several positional arguments
@@ -81,6 +87,7 @@ class MER4DCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
         """Parses, and keeps Lightning quiet where it would introduce itself once per fold."""
         super().parse_arguments(parser, args)
+        self._arguments = sys.argv[1:] if args is None else args
         if self.config.subcommand in COMMANDS:
             for name in ("pytorch_lightning", "lightning_fabric"):
                 logging.getLogger(name).setLevel(logging.WARNING)
@@ -91,10 +98,8 @@ class MER4DCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiates what the command needs: trainer, module and data module, the last alone, or nothing."""
-        if self.subcommand in DATA_COMMANDS:
-            parser = ArgumentParser()
-            parser.add_class_arguments(MER4DDataModule, "data")
-            self.datamodule = parser.instantiate(Namespace(data=self.config[self.subcommand].data)).data
+        if self.subcommand in COMMANDS and self.subcommand != "loso":
+            self.datamodule = _data_module(self.config[self.subcommand])
         elif self.subcommand not in FUNCTIONS:
             super().instantiate_classes()
             # Lightning writes the link's object into the configuration, which then could not be saved nor read again.
@@ -186,6 +191,38 @@ class MER4DCLI(LightningCLI):
         self.save_config_callback = None  # each fold's configuration is written by _build_fold
         self._loso, self._loso_config = self.config_init[self.subcommand]["loso"], self.config[self.subcommand]
 
+    def ablation(self) -> None:
+        """Runs the configuration as it is and with the differences of every row."""
+        config = self.config["ablation"].clone()
+        settings = Ablation(**config.pop("ablation"))
+        run = LOSO(**config.loso)
+        name = f"{run.name}_ablation"
+        directory, parser = run.runs / name, self._parser("loso")
+        parser.exit_on_error = False  # which would not say in which file the error is
+
+        def resolved(config: Namespace) -> dict[str, Any]:
+            return yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
+
+        def read(row: str, file: Path | None) -> Row:
+            files = [directory / "config.yaml", *([file] if file else [])]
+            arguments = [*(f"--config={each}" for each in files), f"--loso.name={name}/{row}"]
+            try:
+                found = parser.parse_args(arguments)
+            except ArgumentError as error:
+                problem = " ".join(str(error).split())
+                raise SettingError(
+                    files[-1], "settings as `mer4d loso` takes them", problem, "correct the file"
+                ) from error
+            return Row(row, LOSO(**found.loso), resolved(found), lambda: _data_module(found), ["loso", *arguments])
+
+        command = shlex.join(["mer4d", *self._arguments])
+        table = run_ablation(settings, directory, resolved(config), self.datamodule, read, command)
+        _tell(self.datamodule)
+        show(table.render())
+        print(f"Files: {directory / settings.title}.md, .tex and .csv")
+        if table.failures:
+            sys.exit(1)
+
     def _build_fold(self, part: Part) -> tuple[Trainer, LightningModule, MER4DDataModule]:
         """Everything a part of the run needs, made anew from the configuration."""
         config = self._loso_config.clone()
@@ -209,16 +246,23 @@ class MER4DCLI(LightningCLI):
         return self.trainer, self.model, self.datamodule
 
     def _place_logger(self, logger: Namespace, part: Part) -> None:
-        """Puts a fold's log into the fold's directory; in W&B one group per LOSO, one run per fold, one summary."""
+        """Puts a fold's log into the fold's directory; in W&B one group per LOSO or ablation, a run per fold."""
         settings = logger.init_args
         if "save_dir" in settings:
             settings.save_dir = str(part.directory)
         if logger.class_path.rpartition(".")[2] == WandbLogger.__name__:
-            settings.group = self._loso.name
+            settings.group = self._loso.name.rpartition("/")[0] or self._loso.name
             settings.job_type = "summary" if part.subject is None else "fold"
             seed = f"/seed {part.seed}" if part.subject is not None and self._loso.seeds > 1 else ""
             settings.name = f"{self._loso.name}/{part.subject or 'summary'}{seed}"
             settings.id = run_id(self._loso, self.config_dump, part.subject, part.seed)
+
+
+def _data_module(config: Namespace) -> MER4DDataModule:
+    """The data module of a command's configuration, without all else."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(MER4DDataModule, "data")
+    return parser.instantiate(Namespace(data=config.data)).data
 
 
 def _tell(data: MER4DDataModule) -> None:

@@ -72,7 +72,7 @@ class Comparison:
         low, high = pair.interval
         lines = [
             f"UF1 B - A {pair.difference:+.3f} (95 % interval over subjects {low:+.3f} to {high:+.3f}; "
-            f"p = {pair.p_value:.4f}, two-sided permutation over subjects, {_swaps(pair)})",
+            f"p = {pair.p_value:.4f}, two-sided permutation over subjects, {exchanges(pair)})",
             self.extent,
             *(f"{name}: {a} against {b}" for name, (a, b) in self.settings.items()),
         ]
@@ -114,7 +114,7 @@ class Comparisons:
             changes = "; ".join(f"{setting} {b} instead of {a}" for setting, (a, b) in pair.settings.items())
             settings.append(f"{pair.runs[1]}: {changes or 'the same settings'}")
         lines = [
-            f"95 % interval over subjects; p: two-sided permutation over subjects, {_swaps(first.uf1)}",
+            f"95 % interval over subjects; p: two-sided permutation over subjects, {exchanges(first.uf1)}",
             f"p (Holm): corrected for {len(self.pairs)} comparisons",
             first.extent,
         ]
@@ -218,7 +218,8 @@ def _check_same(a: _Run, b: _Run) -> None:
     raise RunError(b.folder, expected, found, remedy)
 
 
-def _swaps(pair: PairedDifference) -> str:
+def exchanges(pair: PairedDifference) -> str:
+    """Number of exchanges of a permutation test in words."""
     return f"{'all' if pair.exact else 'random'} {pair.swaps} exchanges"
 
 

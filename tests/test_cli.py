@@ -13,7 +13,7 @@ from mer4d.cli import main
 
 COMMANDS = (
     *("fit", "validate", "test", "predict"),
-    *("check", "manifest", "prepare", "loso", "audit", "compare", "repeat", "synth"),
+    *("check", "manifest", "prepare", "loso", "audit", "ablation", "compare", "repeat", "synth"),
 )
 
 
@@ -29,7 +29,12 @@ def test_help_of_a_command_explains_its_options(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     text = capsys.readouterr().out
-    known = {"synth": "Number of people", "compare": "Folder of a run", "repeat": "Folder of a run"}
+    known = {
+        "synth": "Number of people",
+        "compare": "Folder of a run",
+        "repeat": "Folder of a run",
+        "ablation": "Rows that run at once",
+    }
     assert known.get(command, "Subject to hold out") in text
 
 

@@ -270,26 +270,27 @@ def wandb_records(file: Path):
             parts = b""
 
 
-def test_wandb_has_one_group_with_a_run_per_fold_and_a_summary(quick):
+@pytest.mark.parametrize(("name", "group"), [("quick", "quick"), ("all/quick", "all")])
+def test_wandb_has_one_group_with_a_run_per_fold_and_a_summary(quick, name, group):
     logger = [
         "--trainer.logger=WandbLogger",
         "--trainer.logger.init_args.offline=true",
         "--trainer.logger.init_args.project=mer4d",
     ]
     quick.remove("--trainer.logger=false")
-    main(["loso", *quick, *logger])
+    main(["loso", *quick, *logger, f"--loso.name={name}"])
     runs, scores = {}, {}
-    for file in Path("runs/quick").rglob("*.wandb"):
+    for file in Path("runs", name).rglob("*.wandb"):
         for record in wandb_records(file):
             if record.WhichOneof("record_type") == "run":
                 runs[record.run.display_name] = record.run
             if record.WhichOneof("record_type") == "history":
                 keys = {item.key or "/".join(item.nested_key) for item in record.history.item}
                 scores[file.parent.name] = scores.get(file.parent.name, set()) | keys
-    assert sorted(runs) == [f"quick/{name}" for name in ("S1", "S2", "S3", "S4", "summary")]
-    assert {run.run_group for run in runs.values()} == {"quick"}
-    assert {name: run.job_type for name, run in runs.items()} == {
-        name: "summary" if name == "quick/summary" else "fold" for name in runs
+    assert sorted(runs) == [f"{name}/{part}" for part in ("S1", "S2", "S3", "S4", "summary")]
+    assert {run.run_group for run in runs.values()} == {group}
+    assert {each: run.job_type for each, run in runs.items()} == {
+        each: "summary" if each == f"{name}/summary" else "fold" for each in runs
     }
     assert len({run.run_id for run in runs.values()}) == 5
     assert sum({"val/loss", "train/loss", "val/uf1"} <= keys for keys in scores.values()) == 4

@@ -17,7 +17,7 @@ ROOMS = (
     ("models",),
     ("data", "synth"),
     ("task", "callbacks"),
-    ("loso", "report", "check", "compare", "audit"),
+    ("loso", "report", "check", "compare", "audit", "ablation"),
     ("cli", "__main__"),
 )
 """From the ground up; "" is the package itself, `mer4d/__init__.py`."""

@@ -13,7 +13,19 @@ goes on with the first fold that is missing.
 
 from mer4d.loso.fold import FoldBuilder, Part
 from mer4d.loso.repeat import compare_repetition, recorded_name
-from mer4d.loso.run import run_loso
-from mer4d.loso.settings import LOSO, differing, run_id
+from mer4d.loso.run import finished, parts_of, run_loso
+from mer4d.loso.settings import LOSO, differing, match_config, run_id
 
-__all__ = ["LOSO", "FoldBuilder", "Part", "compare_repetition", "differing", "recorded_name", "run_id", "run_loso"]
+__all__ = [
+    "LOSO",
+    "FoldBuilder",
+    "Part",
+    "compare_repetition",
+    "differing",
+    "finished",
+    "match_config",
+    "parts_of",
+    "recorded_name",
+    "run_id",
+    "run_loso",
+]

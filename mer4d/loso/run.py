@@ -10,7 +10,7 @@ import torch
 from mer4d.data import MER4DDataModule
 from mer4d.errors import AnnotationError
 from mer4d.loso.fold import FoldBuilder, Part, complete, run_fold, staging
-from mer4d.loso.settings import LOSO, match_config
+from mer4d.loso.settings import LOSO, match_config, matches_config
 from mer4d.loso.summary import summarise
 from mer4d.parallel import hold, progress_bars
 
@@ -31,15 +31,7 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
         MER4DError: The corpus cannot be used, the run directory belongs to another configuration or other data, or a
             fold did not train.
     """
-    data.prepare_data()  # first, because it may have to skip clips
-    check_subjects([clip.subject for clip in data.clips])
-    folds = data.folds
-    seeds = range(data.seed, data.seed + settings.seeds)
-    parts = [
-        Part(fold.test, seed, settings.folds(turn, seed) / fold.test)
-        for turn, seed in enumerate(seeds)
-        for fold in folds
-    ]
+    parts = parts_of(settings, data)
     torch.set_num_threads(settings.threads)
     directory, result = settings.directory, settings.directory / "metrics.json"
     with hold(directory), data.shared():
@@ -53,9 +45,47 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
                 with staging(part.directory) as directory_now:
                     run_fold(replace(part, directory=directory_now), build, settings.refit, progress)
                 progress.advance(bar)
-        if not result.exists() or json.loads(result.read_text())["seeds"] != list(seeds):
-            summarise(settings, [*seeds], data, build)
+        if not _summed_up(result, parts):
+            summarise(settings, _seeds(parts), data, build)
         return json.loads(result.read_text())
+
+
+def parts_of(settings: LOSO, data: MER4DDataModule) -> list[Part]:
+    """Every fold of a run, once for each seed, seed by seed; its directory exists where it is complete.
+
+    Raises:
+        MER4DError: The corpus cannot be used.
+    """
+    data.prepare_data()  # first, because it may have to skip clips
+    check_subjects([clip.subject for clip in data.clips])
+    folds = data.folds
+    return [
+        Part(fold.test, seed, settings.folds(turn, seed) / fold.test)
+        for turn, seed in enumerate(range(data.seed, data.seed + settings.seeds))
+        for fold in folds
+    ]
+
+
+def finished(settings: LOSO, config: dict[str, Any], data: MER4DDataModule) -> bool:
+    """Whether `run_loso` with the same arguments would have nothing left to do.
+
+    Raises:
+        MER4DError: The corpus cannot be used, or the run is one of other data or of another configuration.
+    """
+    parts = parts_of(settings, data)
+    return (
+        matches_config(settings.directory, config)
+        and all(complete(part.directory, data.digest) for part in parts)
+        and _summed_up(settings.directory / "metrics.json", parts)
+    )
+
+
+def _seeds(parts: list[Part]) -> list[int]:
+    return sorted({part.seed for part in parts})
+
+
+def _summed_up(result: Path, parts: list[Part]) -> bool:
+    return result.exists() and json.loads(result.read_text())["seeds"] == _seeds(parts)
 
 
 def check_subjects(subjects: list[str]) -> None:

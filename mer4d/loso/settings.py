@@ -29,7 +29,7 @@ class LOSO:
     """Settings of a leave-one-subject-out run.
 
     Args:
-        name: Name of the run, its folder and its W&B group.
+        name: Name of the run, its folder and its W&B group; of a name with slashes the group is all before the last.
         runs: Folder of all runs.
         seeds: How often every fold is trained, with `seed_everything` and the numbers after it; the result is then the
             mean over seeds, with its deviation. A finished run goes on where it is given more.
@@ -72,15 +72,27 @@ def match_config(directory: Path, config: dict[str, Any]) -> None:
     Raises:
         RunError: They differ in more than `PLACES`.
     """
+    matches_config(directory, config)
+    write_atomically(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+
+
+def matches_config(directory: Path, config: dict[str, Any]) -> bool:
+    """Whether a run was started with this configuration; False where none was started.
+
+    Raises:
+        RunError: It was started with one that differs in more than `PLACES`.
+    """
     path = directory / "config.yaml"
-    if path.exists() and (changed := differing(yaml.safe_load(path.read_text()), config)):
+    if not path.exists():
+        return False
+    if changed := differing(yaml.safe_load(path.read_text()), config):
         raise RunError(
             directory,
             "the configuration the run was started with",
             "; ".join(f"{key} {now} instead of {before}" for key, (before, now) in [*changed.items()][:3]),
             "give the run another --loso.name, or delete the folder to start anew",
         )
-    write_atomically(path, yaml.safe_dump(config, sort_keys=False).encode())
+    return True
 
 
 def differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
