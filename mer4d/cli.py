@@ -98,7 +98,7 @@ class MER4DCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiates what the command needs: trainer, module and data module, the last alone, or nothing."""
-        if self.subcommand in COMMANDS and self.subcommand != "loso":
+        if self.subcommand in (*DATA_COMMANDS, "ablation"):  # rows are built in processes of their own
             self.datamodule = _data_module(self.config[self.subcommand])
         elif self.subcommand not in FUNCTIONS:
             super().instantiate_classes()

@@ -271,16 +271,17 @@ def wandb_records(file: Path):
 
 
 @pytest.mark.parametrize(("name", "group"), [("quick", "quick"), ("all/quick", "all")])
-def test_wandb_has_one_group_with_a_run_per_fold_and_a_summary(quick, name, group):
+def test_wandb_has_one_group_with_a_run_per_fold_and_a_summary(quick, tmp_path, name, group):
     logger = [
         "--trainer.logger=WandbLogger",
         "--trainer.logger.init_args.offline=true",
         "--trainer.logger.init_args.project=mer4d",
     ]
     quick.remove("--trainer.logger=false")
-    main(["loso", *quick, *logger, f"--loso.name={name}"])
+    # Absolute, because the writer's process outlives a test and stays in its working directory.
+    main(["loso", *quick, *logger, f"--loso.name={name}", f"--loso.runs={tmp_path / 'runs'}"])
     runs, scores = {}, {}
-    for file in Path("runs", name).rglob("*.wandb"):
+    for file in (tmp_path / "runs" / name).rglob("*.wandb"):
         for record in wandb_records(file):
             if record.WhichOneof("record_type") == "run":
                 runs[record.run.display_name] = record.run
