@@ -185,7 +185,7 @@ def write_run(folder, *said, truth=TRUTH, **marks):
     table.to_csv(folder / "predictions.csv", index=False)
     (folder / "config.yaml").write_text("{}")
     content = score(table, ["joy"], multi_label=True) | {"seeds": list(range(len(said))), "data_digest": "d1"}
-    content |= {"leaky": False, "permuted_labels": False, **marks}
+    content |= {"leaky": False, "permuted_labels": False, "hold_out": "subject", **marks}
     (folder / "metrics.json").write_text(json.dumps(content))
     return folder
 
@@ -202,7 +202,7 @@ def table(tmp_path):
         "shuffled": write_run(tmp_path / "shuffled", TRUTH, TRUTH, truth=wrong, permuted_labels=True),
         "broken": tmp_path / "broken",
     }
-    return tabulate(runs, {"broken": "RunError: x_y: expected this, found that; mend it."}, "mer4d ablation --x 'a_b'")
+    return tabulate(runs, {"broken": "RunError: x_y: expected this,\nfound that; mend it."}, "mer4d ablation --x 'a_b'")
 
 
 def cells_of_markdown(text):

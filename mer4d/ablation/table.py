@@ -80,8 +80,8 @@ class AblationTable:
         seeds = len(known["seeds"])
         over = f"{seeds} seeds; mean ± sample standard deviation over the seeds, " if seeds > 1 else "1 seed; "
         parts = [
-            f"UF1 of leave-one-subject-out runs on {known['clips']} clips of {known['subjects']} subjects with {over}"
-            "95 % interval over subjects."
+            f"UF1 of leave-one-{known['hold_out']}-out runs on {known['clips']} clips of {known['subjects']} subjects "
+            f"with {over}95 % interval over subjects."
         ]
         if pairs:
             parts.append(
@@ -182,7 +182,7 @@ def tabulate(runs: Mapping[str, Path], failed: Mapping[str, str], command: str) 
     first, lines = next(iter(runs)), []
     for name, folder in runs.items():
         if name in failed:
-            lines.append(Line(name, None, None, f"failed: {failed[name]}"))
+            lines.append(Line(name, None, None, f"failed: {' '.join(failed[name].split())}"))
             continue
         pair, note = None, ""
         if name != first and first not in failed:
