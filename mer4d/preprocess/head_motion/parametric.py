@@ -8,7 +8,7 @@ robust fit follows the head and leaves the expression.
 import numpy as np
 
 ITERATIONS = 20
-"""Rounds of reweighting: with 5 an expression is followed by 7 % and a fifth more error is left, 40 change nothing."""
+"""Rounds of reweighting: with 5 more of the expression is taken for motion of the head, 40 change nothing."""
 
 SAMPLES = 500
 """Pixels that the fit looks at, evenly chosen; ten times as many give the same result."""
