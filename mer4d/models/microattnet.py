@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from mer4d.clip import CHANNELS, Problem
 from mer4d.errors import SettingError
-from mer4d.models.clip_normalization import clip_normalized
+from mer4d.models.flow_input import check_flow, clip_normalized, positions
 
 GRID = 4
 """Cells along each side of the grid that a stream's maps are averaged over."""
@@ -171,9 +171,9 @@ class TripleStreamMicroAttNet(nn.Module):
         if normalize not in ("clip", "none"):
             raise SettingError("network setting normalize", "clip or none", repr(normalize), "choose one of them")
         self.problem = problem
-        self.views = _positions("views", views, problem.views)
-        self.phases = _positions("phases", phases, problem.phases)
-        self.channels = _positions("channels", channels, CHANNELS)
+        self.views = positions("views", views, problem.views)
+        self.phases = positions("phases", phases, problem.phases)
+        self.channels = positions("channels", channels, CHANNELS)
         if squeeze_excitation and "magnitude" not in channels:
             raise SettingError(
                 "network setting squeeze_excitation",
@@ -214,14 +214,7 @@ class TripleStreamMicroAttNet(nn.Module):
         Raises:
             SettingError: The flow has another shape.
         """
-        axes = (len(self.problem.views), len(self.problem.phases), len(CHANNELS))
-        if flow.ndim != 6 or flow.shape[1:4] != axes or min(flow.shape[4:]) < SMALLEST_SIDE:
-            raise SettingError(
-                "flow given to the network",
-                f"shape (B, V={axes[0]}, P={axes[1]}, C={axes[2]}, H, W) with H and W of at least {SMALLEST_SIDE}",
-                tuple(flow.shape),
-                "prepare the flow again with the size and axes that the network needs",
-            )
+        check_flow(flow, self.problem, SMALLEST_SIDE)
         flow = flow[:, self.views][:, :, self.phases][:, :, :, self.channels]
         if self.normalize == "clip":
             flow = clip_normalized(flow)
@@ -255,13 +248,3 @@ def grid_mean(maps: Tensor, cells: int) -> Tensor:
     for axis in (-2, -1):
         maps = torch.cat([part.mean(axis, keepdim=True) for part in maps.tensor_split(cells, axis)], axis)
     return maps
-
-
-def _positions(setting: str, chosen: Sequence[str] | None, known: tuple[str, ...]) -> list[int]:
-    """Positions along an axis of the names chosen, None for all, in the order of the axis whatever their own."""
-    chosen = known if chosen is None else chosen
-    if isinstance(chosen, str) or not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
-        raise SettingError(
-            f"network setting {setting}", f"one or more of {', '.join(known)}, each once", chosen, "correct the list"
-        )
-    return [position for position, name in enumerate(known) if name in chosen]

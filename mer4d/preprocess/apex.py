@@ -14,7 +14,7 @@ from mer4d.preprocess.views import Views
 
 SEARCH = DIS(finest_scale=0)
 """How motion is measured for the search (Kroeger et al. 2016, doi 10.1007/978-3-319-46493-0_29). The finest scale takes
-twice the time of leaving it out, and halves the error where expressions are weak; TV-L1 is no better. See docs/method.md."""
+twice the time of leaving it out, and halves the error of weak expressions; TV-L1 is no better; see docs/method.md."""
 
 PARABOLA = (-3 / 35, 12 / 35, 17 / 35, 12 / 35, -3 / 35)
 """Value in the middle of the parabola that fits five frames best (Savitzky, Golay 1964, doi 10.1021/ac60214a047): noise

@@ -5,10 +5,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mer4d.clip import CHANNELS, Problem
+from mer4d.clip import Problem
 from mer4d.errors import SettingError
-from mer4d.models.clip_normalization import clip_normalized
-from mer4d.models.microattnet import _positions
+from mer4d.models.flow_input import check_flow, clip_normalized, positions
 
 
 class FlowNetwork(nn.Module):
@@ -41,8 +40,8 @@ class FlowNetwork(nn.Module):
         if normalize not in ("clip", "none"):
             raise SettingError("network setting normalize", "clip or none", repr(normalize), "choose one of them")
         self.problem, self.smallest_side, self.normalize = problem, smallest_side, normalize
-        self.views = _positions("views", views, problem.views)
-        self.phases = _positions("phases", phases, problem.phases)
+        self.views = positions("views", views, problem.views)
+        self.phases = positions("phases", phases, problem.phases)
 
     @property
     def planes(self) -> int:
@@ -61,22 +60,6 @@ class FlowNetwork(nn.Module):
     def normalized(self, values: Tensor) -> Tensor:
         """Values (B, ...) by the setting `normalize`."""
         return clip_normalized(values) if self.normalize == "clip" else values
-
-
-def check_flow(flow: Tensor, problem: Problem, smallest_side: int = 1) -> None:
-    """Makes sure that flow is (B, V, P, C=3, H, W) of a problem.
-
-    Raises:
-        SettingError: It has another shape, or is too small.
-    """
-    axes = (len(problem.views), len(problem.phases), len(CHANNELS))
-    if flow.ndim != 6 or flow.shape[1:4] != axes or min(flow.shape[4:]) < smallest_side:
-        raise SettingError(
-            "flow given to the network",
-            f"shape (B, V={axes[0]}, P={axes[1]}, C={axes[2]}, H, W) with H and W of at least {smallest_side}",
-            tuple(flow.shape),
-            "prepare the flow again with the size and axes that the network needs",
-        )
 
 
 def check_dropout(dropout: float) -> None:

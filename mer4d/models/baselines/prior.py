@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mer4d.clip import Problem
-from mer4d.models.baselines.flow_network import check_flow
+from mer4d.models.flow_input import check_flow
 
 
 class ConstantPredictor(nn.Module):

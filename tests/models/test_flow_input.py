@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from mer4d.models.clip_normalization import clip_normalized
+from mer4d.models.flow_input import clip_normalized
 
 
 def test_divides_each_clip_by_its_own_root_mean_square():

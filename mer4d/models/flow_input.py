@@ -1,0 +1,70 @@
+"""What networks do first: choose among the axes of a clip's flow, refuse another shape, take away its strength."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mer4d.clip import CHANNELS, Problem
+from mer4d.errors import SettingError
+
+
+def clip_normalized(flow: Tensor) -> Tensor:
+    """Divides the flow of each clip by its root-mean-square.
+
+    MEs differ tenfold in strength; one number per clip takes that away and keeps the ratio between channels, views and
+    phases.
+
+    Args:
+        flow: (B, ...) float, pixels; all but the first axis belong to one clip.
+
+    Returns:
+        The same shape, unit 1.
+
+    Example:
+        >>> import torch
+        >>> clip_normalized(torch.tensor([[3.0, -3.0], [0.1, 0.1], [0.0, 0.0]]))
+        tensor([[ 1., -1.],
+                [ 1.,  1.],
+                [ 0.,  0.]])
+    """
+    # The lower bound keeps the noise of a clip without motion small.
+    return flow / flow.square().mean(tuple(range(1, flow.ndim)), keepdim=True).sqrt().clamp_min(1e-3)
+
+
+def check_flow(flow: Tensor, problem: Problem, smallest_side: int = 1) -> None:
+    """Makes sure that flow is (B, V, P, C=3, H, W) of a problem.
+
+    Raises:
+        SettingError: It has another shape, or is too small.
+    """
+    axes = (len(problem.views), len(problem.phases), len(CHANNELS))
+    if flow.ndim != 6 or flow.shape[1:4] != axes or min(flow.shape[4:]) < smallest_side:
+        raise SettingError(
+            "flow given to the network",
+            f"shape (B, V={axes[0]}, P={axes[1]}, C={axes[2]}, H, W) with H and W of at least {smallest_side}",
+            tuple(flow.shape),
+            "prepare the flow again with the size and axes that the network needs",
+        )
+
+
+def positions(setting: str, chosen: Sequence[str] | None, known: tuple[str, ...]) -> list[int]:
+    """Positions along an axis of the names chosen, None for all, in the order of the axis whatever their own.
+
+    Args:
+        setting: What the error calls it.
+        chosen: Names, None for all.
+        known: All names along the axis.
+
+    Raises:
+        SettingError: There is none, one is unknown, or one is there twice.
+
+    Example:
+        >>> positions("channels", ["magnitude", "u"], ("u", "v", "magnitude"))
+        [0, 2]
+    """
+    chosen = known if chosen is None else chosen
+    if isinstance(chosen, str) or not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
+        raise SettingError(
+            f"network setting {setting}", f"one or more of {', '.join(known)}, each once", chosen, "correct the list"
+        )
+    return [position for position, name in enumerate(known) if name in chosen]
