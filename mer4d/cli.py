@@ -286,6 +286,7 @@ def main(args: list[str] | None = None) -> None:
         ".*does not have many workers",  # tensors lie in memory, where worker processes only cost
         ".*exists and is not empty",  # a fold's directory holds its configuration before its checkpoint
         ".*isinstance.treespec, LeafSpec",  # between Lightning 2.6 and torch 2.13
+        "LightningCLI's args parameter is intended",  # `repeat` calls `loso`
     ):
         warnings.filterwarnings("ignore", pattern)
     try:

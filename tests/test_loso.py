@@ -205,6 +205,12 @@ def test_repeat_says_whether_a_run_comes_out_the_same(finished, capsys):
         main(["repeat", str(RUN)])
     text = capsys.readouterr().out
     assert "up to 0.25 apart, 0 of 60 predicted labels differ" in text and "instead of 1.0" in text
+    for damaged in ('{"uf1"', "[]", "{}"):
+        (RUN / "metrics.json").write_text(damaged)
+        with pytest.raises(
+            SystemExit, match=r"metrics\.json: expected the result of a finished run.*delete it and run"
+        ):
+            main(["repeat", str(RUN)])
     (RUN / "metrics.json").unlink()
     with pytest.raises(SystemExit, match=r"expected a finished run, found no metrics\.json"):
         main(["repeat", str(RUN)])

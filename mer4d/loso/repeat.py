@@ -35,6 +35,13 @@ def recorded_name(run: Path) -> tuple[Path, str]:
     if missing:
         remedy = "give the folder of a run that `mer4d loso` completed"
         raise RunError(run, "a finished run", f"no {' and no '.join(missing)}", remedy)
+    try:  # before hours of work, after which nothing could be compared
+        json.loads((run / "metrics.json").read_text())["versions"]
+    except (ValueError, KeyError, TypeError) as error:
+        found, remedy = f"{type(error).__name__}: {error}", "run the same `mer4d loso` again, which sums up anew"
+        raise RunError(
+            run / "metrics.json", "the result of a finished run", found, f"delete it and {remedy}"
+        ) from error
     return run / "config.yaml", f"{run.resolve().name}_again"
 
 
