@@ -139,7 +139,7 @@ def compare(run_a: Path, run_b: Path, samples: int = 10_000, seed: int = 0) -> C
             not as many seeds.
         SettingError: There are fewer than two subjects.
     """
-    a, b = _read(run_a), _read(run_b)
+    a, b = read_run(run_a), read_run(run_b)
     _check_same(a, b)
     first, second = a.predictions.predicted, b.predictions.predicted
     target, subjects = a.predictions.target, a.predictions.subjects
@@ -175,26 +175,26 @@ def compare_all(runs: Sequence[Path], samples: int = 10_000, seed: int = 0) -> C
     return Comparisons(tuple(compare(runs[0], other, samples, seed) for other in runs[1:]))
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     folder: Path
     classes: list[str]
     predictions: Predictions
     leaky: bool
 
 
-def _read(run: Path) -> _Run:
+def read_run(run: Path) -> Run:
     file = run / "predictions.csv"
     try:
         table = pd.read_csv(file, dtype={"clip_id": str, "subject": str}, keep_default_na=False)
         classes = [column.removesuffix("_true") for column in table if column.endswith("_true")]
-        return _Run(run, classes, stack_seeds(table, classes, file), "leaky" in table and bool(table.leaky.any()))
+        return Run(run, classes, stack_seeds(table, classes, file), "leaky" in table and bool(table.leaky.any()))
     except (OSError, ValueError, KeyError) as error:
         raise RunError(
             run, "a finished run with predictions.csv", error, "give the folder of a run that `mer4d loso` completed"
         ) from error
 
 
-def _check_same(a: _Run, b: _Run) -> None:
+def _check_same(a: Run, b: Run) -> None:
     """Refuses runs that are not about the same clips, or have not as many seeds."""
     expected, remedy = f"the clips, subjects, labels and classes of {a.folder}", "compare runs on the same clips"
     first, second = a.predictions, b.predictions

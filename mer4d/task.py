@@ -8,11 +8,13 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 
 from mer4d.clip import Problem
 from mer4d.errors import SettingError
 from mer4d.models import UAR, UF1, FocalLoss, TripleStreamMicroAttNet, best_thresholds, decide, decide_one
+
+SPLITS = ("train", "val", "test")
 
 
 class MicroExpressionTask(LightningModule):
@@ -39,16 +41,15 @@ class MicroExpressionTask(LightningModule):
         gamma: float = 2.0,
         threshold: float | Literal["validation"] = 0.5,
         at_least_one: bool = True,
-        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True),
     ) -> None:
         super().__init__()
         classes = len(problem.classes)
         self.problem, self.network = problem, network(problem)
         self.loss = FocalLoss(classes, gamma, problem.multi_label)
-        metrics = MetricCollection({"uf1": UF1(classes), "uar": UAR(classes)}, compute_groups=False)
-        self.metrics = nn.ModuleDict(
-            {f"{split}_metrics": metrics.clone(f"{split}/") for split in ("train", "val", "test")}
-        )
+        scores = MetricCollection({"uf1": UF1(classes), "uar": UAR(classes)})
+        self.scores = nn.ModuleDict({f"{split}_scores": scores.clone(f"{split}/") for split in SPLITS})
+        self.losses = nn.ModuleDict({f"{split}_loss": MeanMetric() for split in SPLITS})
         self.nested = threshold == "validation"
         if self.nested and not problem.multi_label:
             expected, remedy = "several classes for a clip", "leave it out: the most probable class is predicted"
@@ -97,22 +98,34 @@ class MicroExpressionTask(LightningModule):
     def _step(self, batch: dict, split: str) -> tuple[Tensor, Tensor]:
         logits, label = self.network(batch["flow"]), batch["label"]
         loss, probabilities = self.loss(logits, label), self._probabilities(logits.detach())
-        metrics = self.metrics[f"{split}_metrics"]
-        metrics.update(self._decide(probabilities, self.thresholds if split == "test" else self.threshold), label)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(label), prog_bar=split != "test")
-        self.log_dict(dict(metrics), on_step=False, on_epoch=True, batch_size=len(label))
+        decided = self._decide(probabilities, self.thresholds if split == "test" else self.threshold)
+        self.scores[f"{split}_scores"].update(decided, label)
+        self.losses[f"{split}_loss"].update(loss.detach(), len(label))
         return loss, probabilities
+
+    def _log(self, split: str) -> None:
+        """Logs an epoch; once, since logging each step would take longer than the step of a network of this size."""
+        scores, loss = self.scores[f"{split}_scores"], self.losses[f"{split}_loss"]
+        self.log(f"{split}/loss", loss.compute(), prog_bar=split != "test")
+        self.log_dict(scores.compute())
+        scores.reset()
+        loss.reset()
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Loss of a training batch, () float."""
         return self._step(batch, "train")[0]
+
+    def on_train_epoch_end(self) -> None:
+        """Logs loss, UF1 and UAR of the training clips."""
+        self._log("train")
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
         """Scores a batch of the validation subjects."""
         self._validated.append((self._step(batch, "val")[1], batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
-        """Chooses thresholds if asked to; a checkpoint of this epoch holds them."""
+        """Logs the epoch, and chooses thresholds if asked to; a checkpoint of this epoch holds them."""
+        self._log("val")
         if self.nested and self.trainer.state.fn == "fit":
             self.thresholds.copy_(best_thresholds(*map(torch.cat, zip(*self._validated, strict=True))))
         self._validated.clear()
@@ -120,6 +133,10 @@ class MicroExpressionTask(LightningModule):
     def test_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Probabilities (B, K) of a batch of the held-out subject."""
         return self._step(batch, "test")[1]
+
+    def on_test_epoch_end(self) -> None:
+        """Logs loss, UF1 and UAR of the held-out subject."""
+        self._log("test")
 
     def predict_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Probabilities (B, K) of any batch."""

@@ -69,6 +69,11 @@ def corpus(tmp_path, packed_corpus, mesh_clip):
         shutil.copytree(packed_corpus, root)
         if name == "manifest":
             write_manifest(FourDME().survey(root), root, root / "manifest.csv")
+        if name == "megc2019_synthetic":
+            write_manifest(FourDME().survey(root), root, root / "manifest.csv")
+            table = pd.read_csv(root / "manifest.csv").filter(regex="^(?!label)")
+            table["label"] = np.resize(["negative", "positive", "surprise"], len(table))
+            table.to_csv(root / "manifest.csv", index=False)
         if name == "4dme_challenge":
             (root / "training_list.txt").write_text("".join(f"S{subject}_1\n" for subject in (1, 2, 3)))
             (root / "test_list.txt").write_text("S4_1\nS4_2\n")

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from mer4d.errors import SettingError
 
@@ -74,12 +73,17 @@ class FlowAugmentation:
         def uniform(low: float, high: float) -> Tensor:
             return flow.new_empty(batch, 1, 1, 1, 1, 1).uniform_(low, high, generator=generator)
 
-        flow = torch.where(uniform(0, 1) < self.mirror, mirror(flow, self.swap_views), flow) * uniform(*self.scale)
-        corners = torch.randint(2 * self.shift + 1, (batch, 2), generator=generator, device=flow.device).tolist()
-        padded = pad(flow, [self.shift] * 4)
-        flow = torch.stack(
-            [clip[..., y : y + height, x : x + width] for clip, (y, x) in zip(padded, corners, strict=True)]
-        )
+        mirrored, scale = (uniform(0, 1) < self.mirror).flatten().tolist(), uniform(*self.scale)
+        shifts = torch.randint(
+            -self.shift, self.shift + 1, (batch, 2), generator=generator, device=flow.device
+        ).tolist()
+        varied = torch.zeros_like(flow)
+        for clip, (mirror_it, (down, right)) in enumerate(zip(mirrored, shifts, strict=True)):
+            source = mirror(flow[clip], self.swap_views) if mirror_it else flow[clip]
+            rows, columns = max(height - abs(down), 0), max(width - abs(right), 0)
+            moved = source[..., max(-down, 0) :, max(-right, 0) :][..., :rows, :columns]
+            varied[clip, ..., max(down, 0) :, max(right, 0) :][..., :rows, :columns] = moved
+        flow = varied * scale
         if self.noise:
             uv = flow[..., :2, :, :]
             uv += self.noise * torch.empty_like(uv).normal_(generator=generator)

@@ -293,6 +293,10 @@ class MER4DDataModule(LightningDataModule):
         """Clips without a label; where there are none, those of the held-out subject, or all where none is held out."""
         return self._loader("predict")
 
+    def transfer_batch_to_device(self, batch: dict, device: torch.device, dataloader_idx: int) -> dict:
+        """Moves the tensors; Lightning would look for some in every name of a subject and of a clip."""
+        return {**batch, "flow": batch["flow"].to(device), "label": batch["label"].to(device)}
+
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Augments training batches on the device they are on."""
         if self.augmentation is None or self.trainer is None or not self.trainer.training:

@@ -85,8 +85,8 @@ class _EpochBar(Callback):
         self.bar = progress.add_task(f"  {subject}", total=None)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        known = trainer.callback_metrics
-        scores = " ".join(f"{name} {known[name]:.3f}" for name in ("train/loss", "val/loss") if name in known)
+        loss = trainer.callback_metrics.get("val/loss")
+        scores = "" if loss is None else f"val/loss {loss:.3f}"
         limit = trainer.max_epochs if trainer.max_epochs > 0 else None
         self.progress.update(
             self.bar, description=f"  {self.subject}: {scores}", completed=trainer.current_epoch + 1, total=limit

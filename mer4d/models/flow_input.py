@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from mer4d.clip import CHANNELS, Problem
@@ -21,14 +22,15 @@ def clip_normalized(flow: Tensor) -> Tensor:
         The same shape, unit 1.
 
     Example:
-        >>> import torch
-        >>> clip_normalized(torch.tensor([[3.0, -3.0], [0.1, 0.1], [0.0, 0.0]]))
+        >>> clip_normalized(torch.tensor([[3.0, -3.0], [0.1, 0.1], [0.0, 0.0]])).round(decimals=3)
         tensor([[ 1., -1.],
                 [ 1.,  1.],
                 [ 0.,  0.]])
     """
     # The lower bound keeps the noise of a clip without motion small.
-    return flow / flow.square().mean(tuple(range(1, flow.ndim)), keepdim=True).sqrt().clamp_min(1e-3)
+    values = flow[:1].numel()
+    norm = torch.linalg.vector_norm(flow, dim=tuple(range(1, flow.ndim)), keepdim=True)
+    return flow / (norm / values**0.5).clamp_min(1e-3)
 
 
 def check_flow(flow: Tensor, problem: Problem, smallest_side: int = 1) -> None:

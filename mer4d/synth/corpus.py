@@ -124,7 +124,7 @@ def write_corpus(
     takes = [Take(corpus, subject, clip) for subject in range(subjects) for clip in range(clips)]
     with hold(out / frames_folder(layout)):
         if not complete:
-            _write_clips(takes, out, jobs, progress)
+            write_clips(takes, out, jobs, progress)
             _write_tables(takes, out)
         if ground_truth:
             _write_truths(takes, out, jobs, progress)
@@ -141,8 +141,18 @@ def _claim(out: Path, corpus: Corpus) -> None:
     write_atomically(note, options.encode())
 
 
-def _write_clips(takes: list[Take], out: Path, jobs: int | None, progress: bool) -> None:
-    """Writes the clips that are missing."""
+def write_clips(takes: list[Take], out: Path, jobs: int | None = None, progress: bool = True) -> None:
+    """Writes the frames of clips of one corpus, those that are missing, without sheet and README.
+
+    Args:
+        takes: The clips, at least one.
+        out: Folder of the corpus.
+        jobs: Processes to use; None for one per core.
+        progress: Whether to show progress bars.
+
+    Raises:
+        CacheError: The disk refused a file; what is complete stays.
+    """
     corpus, frames = takes[0].corpus, out / frames_folder(takes[0].corpus.layout)
     missing = [take for take in takes if not (frames / take.sub_id / take.name).exists()]
     people = sorted({take.subject for take in missing})
