@@ -22,6 +22,7 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
+import mer4d
 from mer4d.callbacks import FocalClassWeights, LOSOFold
 from mer4d.cli import main
 from mer4d.clip import EMOTIONS, Problem
@@ -241,6 +242,22 @@ def test_callbacks_the_protocol_needs(quick):
     with pytest.raises(SystemExit, match=r"LOSOFold and ModelCheckpoint among them.*add them"):
         main(["loso", *quick, "--trainer.callbacks=[mer4d.callbacks.SubjectEarlyStopping]"])
     assert not list((RUN / "folds").iterdir())
+
+
+def test_averaged_weights_are_those_that_predict(quick):
+    callbacks = yaml.safe_load((Path(mer4d.__file__).parent / "defaults.yaml").read_text())["trainer"]["callbacks"]
+    callbacks.append({"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.5}})
+    Path("average.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
+    with pytest.raises(SystemExit, match="RunError: ModelCheckpoint: expected save_weights_only false"):
+        main(["loso", "--config=average.yaml", *quick])
+    shutil.rmtree(RUN)
+    callbacks[2]["init_args"]["save_weights_only"] = False
+    Path("average.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
+    main(["loso", "--config=average.yaml", *quick])
+    kept = torch.load(RUN / "folds" / "S1" / "best.ckpt", weights_only=True)
+    weight = "network.classify.1.weight"
+    assert not torch.equal(kept["state_dict"][weight], kept["current_model_state"][weight])
+    assert len(pd.read_csv(RUN / "predictions.csv")) == 12
 
 
 def test_a_fold_that_did_not_train_is_no_result(quick):

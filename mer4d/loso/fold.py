@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.loggers import WandbLogger
 from rich.progress import Progress
 from torch import Tensor
@@ -84,6 +84,9 @@ class _EpochBar(Callback):
         self.progress, self.subject = progress, subject
         self.bar = progress.add_task(f"  {subject}", total=None)
 
+    def __deepcopy__(self, memo: dict) -> "_EpochBar":
+        return self  # Lightning's WeightAveraging copies a module with its trainer, and a progress bar has locks
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = trainer.callback_metrics.get("val/loss")
         scores = "" if loss is None else f"val/loss {loss:.3f}"
@@ -147,6 +150,11 @@ def _prepared(trainer: Trainer, directory: Path) -> ModelCheckpoint:
         raise RunError(
             "ModelCheckpoint", "a score of the validation subjects (val/...)", repr(checkpoint.monitor),
             "set its monitor to val/loss",
+        )  # fmt: skip
+    if checkpoint.save_weights_only and any(isinstance(each, WeightAveraging) for each in trainer.callbacks):
+        raise RunError(
+            "ModelCheckpoint", "save_weights_only false, since Lightning keeps averaged weights in no other checkpoint",
+            "true", "set it beside the callback that averages",
         )  # fmt: skip
     guards[0].directory = directory
     checkpoint.dirpath, checkpoint.filename = str(directory), "best"
