@@ -26,6 +26,7 @@ from mer4d.models import holm, paired_difference, uf1
 from mer4d.parallel import progress_bars
 from mer4d.report import Predictions
 
+CONFIG = Path(__file__).parents[1] / "configs" / "synthetic.yaml"
 DEFAULTS = "defaults"
 NETWORK, OPTIMIZER = "model.network", "model.optimizer"
 SETTINGS = {
@@ -69,7 +70,7 @@ class Setting:
 
     def __call__(self) -> str:
         """Runs it where it is not complete; returns what went wrong."""
-        command = [sys.executable, "-m", "mer4d", "loso", "--config", "configs/synthetic.yaml"]
+        command = [sys.executable, "-m", "mer4d", "loso", "--config", str(CONFIG)]
         settings = {
             "data.root": self.corpus, "loso.runs": self.run.parent, "loso.name": self.run.name,
             "loso.seeds": self.seeds, "trainer.logger": False, **SETTINGS[self.name],
@@ -116,21 +117,16 @@ def show(corpora: list[Path], markdown: bool = False) -> None:
     _, first, target, subjects = pooled(DEFAULTS, corpora)
     for name in names:
         each, found, _, _ = pooled(name, corpora)
-        scores = [f"{sum(uf1(seed, one.target) for seed in one.predicted) / len(one.predicted):.3f}" for one in each]
+        scores = [sum(uf1(seed, one.target) for seed in one.predicted) / len(one.predicted) for one in each]
         pair = paired_difference(first, found, target, subjects)
-        rows.append(
-            [
-                name,
-                *scores,
-                f"{pair.second:.3f}",
-                f"{pair.difference:+.3f}",
-                "{:+.3f} to {:+.3f}".format(*pair.interval),
-            ]
-        )
-        p_values.append(pair.p_value)
-    corrected = [float("nan"), *holm(p_values[1:])]
+        row = [name, *(f"{score:.3f}" for score in (*scores, pair.second))]
+        if name != DEFAULTS:
+            p_values.append(pair.p_value)
+            row += [f"{pair.difference:+.3f}", "{:+.3f} to {:+.3f}".format(*pair.interval), f"{pair.p_value:.3f}"]
+        rows.append(row)
+    corrected = ["", *(f"{p:.2f}" for p in holm(p_values))]
     header = ["setting", *(one.name for one in corpora), "all", "difference", "95 % interval", "p", "p (Holm)"]
-    rows = [[*row, f"{p:.3f}", f"{h:.2f}"] for row, p, h in zip(rows, p_values, corrected, strict=True)]
+    rows = [[*row, *[""] * (len(header) - 1 - len(row)), p] for row, p in zip(rows, corrected, strict=True)]
     if markdown:
         print(
             "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] + ["---:"] * (len(header) - 1), *rows])

@@ -5,9 +5,11 @@ import os
 import shlex
 import sys
 import warnings
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import LightningModule, Trainer, seed_everything
@@ -21,7 +23,8 @@ from mer4d.check.report import check
 from mer4d.compare import compare_all
 from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError, SettingError
-from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso
+from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso, run_part
+from mer4d.parallel import progress_bars
 from mer4d.report import result_table
 from mer4d.synth import write_corpus
 from mer4d.task import MicroExpressionTask
@@ -163,7 +166,9 @@ class MER4DCLI(LightningCLI):
         self._keep_config()
         data = self.datamodule  # of the run; every fold makes its own
         try:
-            result = run_loso(self._loso, self.config_dump, data, self._build_fold)
+            result = run_loso(
+                self._loso, self.config_dump, data, self._build_fold, partial(_run_elsewhere, tuple(self._arguments))
+            )
         except SystemExit as error:  # how Lightning ends an interrupted fit
             raise KeyboardInterrupt from error
         _tell(data)
@@ -258,6 +263,30 @@ class MER4DCLI(LightningCLI):
             settings.id = run_id(self._loso, self.config_dump, part.subject, part.seed)
 
 
+class _Worker(MER4DCLI):
+    """The command line in a process that runs folds for another one."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        self._keep_config()
+        torch.set_num_threads(self._loso.threads)
+        self.run_data = self.datamodule
+
+    def run(self, part: Part) -> None:
+        """Runs a fold."""
+        with self.run_data.shared(), progress_bars(disable=True) as progress:
+            run_part(part, self._build_fold, self._loso.refit, progress)
+
+
+@cache
+def _worker(arguments: tuple[str, ...]) -> _Worker:
+    return _command_line(_Worker, list(arguments))
+
+
+def _run_elsewhere(arguments: tuple[str, ...], part: Part) -> None:
+    """Runs a fold in this process, which was started to do so, of the run that the arguments describe."""
+    _worker(arguments).run(part)
+
+
 def _data_module(config: Namespace) -> MER4DDataModule:
     """The data module of a command's configuration, without all else."""
     parser = ArgumentParser()
@@ -277,8 +306,8 @@ def _tell(data: MER4DDataModule) -> None:
         print(f"In doubt: {counts}; `mer4d check` names the clips")
 
 
-def main(args: list[str] | None = None) -> None:
-    """Runs the command line; a problem with the user's data or settings is one sentence and exit code 1."""
+def _command_line(kind: type[MER4DCLI], args: list[str] | None) -> MER4DCLI:
+    """Parses arguments and does what they say, in quiet."""
     # Every logged run would otherwise tell on its own how to sync it, and record the progress bars.
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_CONSOLE", "off")
@@ -289,18 +318,21 @@ def main(args: list[str] | None = None) -> None:
         "LightningCLI's args parameter is intended",  # `repeat` calls `loso`
     ):
         warnings.filterwarnings("ignore", pattern)
+    return kind(
+        MicroExpressionTask,
+        MER4DDataModule,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"description": "4D micro-expression recognition: from faces to a leave-one-subject-out result."},
+        args=args,
+    )
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs the command line; a problem with the user's data or settings is one sentence and exit code 1."""
     try:
-        MER4DCLI(
-            MicroExpressionTask,
-            MER4DDataModule,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={
-                "description": "4D micro-expression recognition: from faces to a leave-one-subject-out result."
-            },
-            args=args,
-        )
+        _command_line(MER4DCLI, args)
     except MER4DError as error:
         sys.exit(f"mer4d: {type(error).__name__}: {error}")
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import cv2
@@ -33,13 +34,26 @@ def processes(jobs: int | None, tasks: int) -> int:
     return max(1, min(jobs, tasks))
 
 
+def _begin() -> None:
+    """What a process of a pool does first."""
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed tells nobody, and its processes would wait for work for ever.
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
 def process_pool(processes: int) -> ProcessPoolExecutor:
     """Processes that start fresh (OpenCV's and torch's thread pools do not survive a fork), with one OpenCV thread.
 
-    Ctrl-C reaches the whole process group, and a process that dies of it while it holds a queue's lock would hang the
-    others: these inherit that it is ignored, and end with the pool.
+    They end when this process does, even if it is killed. Ctrl-C reaches the whole process group, and a process that
+    dies of it while it holds a queue's lock would hang the others: these inherit that it is ignored, and end with the
+    pool.
     """
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,))
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin)
     if threading.current_thread() is threading.main_thread():  # elsewhere Python sets no signal handlers
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:

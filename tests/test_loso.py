@@ -184,6 +184,25 @@ def test_killed_in_the_third_fold_and_started_again(finished):
     assert Path("runs/killed/predictions.csv").read_bytes() == expected
 
 
+def test_folds_at_once_predict_the_same_bytes(finished):
+    expected, one = (RUN / "predictions.csv").read_bytes(), json.loads((RUN / "metrics.json").read_text())
+    main(["loso", *finished, "--loso.name=at_once", "--loso.jobs=2"])
+    at_once = RUN.with_name("at_once")
+    assert (at_once / "predictions.csv").read_bytes() == expected
+    assert json.loads((at_once / "metrics.json").read_text())["uf1_interval"] == one["uf1_interval"]
+    assert [fold.name for fold in sorted((at_once / "folds").iterdir())] == ["S1", "S2", "S3", "S4"]
+    shutil.rmtree(at_once / "folds" / "S3")
+    before = stamps(at_once / "folds" / "S2")
+    main(["loso", *finished, "--loso.name=at_once"])  # however many there were, the run goes on with one
+    assert (at_once / "predictions.csv").read_bytes() == expected and stamps(at_once / "folds" / "S2") == before
+
+
+def test_what_goes_wrong_in_a_fold_elsewhere_is_one_sentence(quick):
+    with pytest.raises(SystemExit, match=r"mer4d: RunError: fold of subject 'S.': expected at least one epoch"):
+        main(["loso", *quick, "--loso.jobs=2", "--trainer.max_epochs=0"])
+    assert [fold for fold in (RUN / "folds").glob("[!.]*")] == []
+
+
 def test_another_configuration_needs_another_name(finished, capsys):
     with pytest.raises(SystemExit, match=r"trainer\.max_epochs 3 instead of 2.*another --loso\.name"):
         main(["loso", *finished, "--trainer.max_epochs=3"])

@@ -1,6 +1,10 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +24,36 @@ def test_workers_outlive_ctrl_c_and_the_parent_does_not_ignore_it():
         os.kill(pool.submit(os.getpid).result(), signal.SIGINT)
         assert pool.submit(max, 3, 4).result() == 4
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    program = """
+import os, time
+from mer4d.parallel import process_pool
+if __name__ == "__main__":
+    pool = process_pool(1)
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(60)
+"""
+    (tmp_path / "program.py").write_text(program)
+    parent = subprocess.Popen([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    os.kill(worker, 0)  # it is there
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(worker)
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 def test_pool_in_a_thread():

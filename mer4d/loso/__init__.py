@@ -13,7 +13,7 @@ goes on with the first fold that is missing.
 
 from mer4d.loso.fold import FoldBuilder, Part
 from mer4d.loso.repeat import compare_repetition, recorded_name
-from mer4d.loso.run import finished, parts_of, run_loso
+from mer4d.loso.run import finished, parts_of, run_loso, run_part
 from mer4d.loso.settings import LOSO, differing, match_config, run_id
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "recorded_name",
     "run_id",
     "run_loso",
+    "run_part",
 ]

@@ -1,21 +1,31 @@
 """All folds of a run, and the result when they are complete."""
 
 import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import Progress
 
 from mer4d.data import MER4DDataModule
-from mer4d.errors import AnnotationError
+from mer4d.errors import AnnotationError, RunError
 from mer4d.loso.fold import FoldBuilder, Part, complete, run_fold, staging
 from mer4d.loso.settings import LOSO, match_config, matches_config
 from mer4d.loso.summary import summarise
-from mer4d.parallel import hold, progress_bars
+from mer4d.parallel import hold, process_pool, processes, progress_bars
 
 
-def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, build: FoldBuilder) -> dict[str, Any]:
+def run_loso(
+    settings: LOSO,
+    config: dict[str, Any],
+    data: MER4DDataModule,
+    build: FoldBuilder,
+    elsewhere: Callable[[Part], None] | None = None,
+) -> dict[str, Any]:
     """Runs the folds that are not complete yet and computes the result of all.
 
     Args:
@@ -23,6 +33,8 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
         config: Resolved configuration, plain values.
         data: Corpus of the run; what its folds have in common.
         build: Makes trainer, module and data module of a fold.
+        elsewhere: Does `run_part` in another process, to which it can be sent; None to run folds here, whatever the
+            settings say.
 
     Returns:
         Content of metrics.json.
@@ -41,13 +53,50 @@ def run_loso(settings: LOSO, config: dict[str, Any], data: MER4DDataModule, buil
             result.unlink(missing_ok=True)
         with progress_bars() as progress:
             bar = progress.add_task("Folds", total=len(parts), completed=len(parts) - len(pending))
-            for part in pending:
-                with staging(part.directory) as directory_now:
-                    run_fold(replace(part, directory=directory_now), build, settings.refit, progress)
+            for part in _run(settings, pending, build, elsewhere, progress):
+                complete(part.directory, data.digest)  # another process has read the corpus for itself
                 progress.advance(bar)
         if not _summed_up(result, parts):
             summarise(settings, _seeds(parts), data, build)
         return json.loads(result.read_text())
+
+
+def run_part(part: Part, build: FoldBuilder, refit: bool, progress: Progress) -> None:
+    """Runs a fold; its directory is there when it is complete.
+
+    Raises:
+        RunError: As in `run_fold`.
+    """
+    with staging(part.directory) as directory:
+        run_fold(replace(part, directory=directory), build, refit, progress)
+
+
+def _run(
+    settings: LOSO,
+    pending: Sequence[Part],
+    build: FoldBuilder,
+    elsewhere: Callable[[Part], None] | None,
+    progress: Progress,
+) -> Iterator[Part]:
+    """Runs folds, here or several at once elsewhere, and yields each that is complete."""
+    jobs = processes(settings.jobs, len(pending))
+    if elsewhere is None or jobs == 1:
+        for part in pending:
+            run_part(part, build, settings.refit, progress)
+            yield part
+        return
+    with process_pool(jobs) as pool:
+        running = {pool.submit(elsewhere, part): part for part in pending}
+        try:
+            for done in as_completed(running):
+                done.result()
+                yield running[done]
+        except BrokenProcessPool as error:
+            expected, found = "every process to end its folds", "one that was killed, perhaps for want of memory"
+            remedy = "give the same command again, with fewer --loso.jobs if it happens again"
+            raise RunError(settings.directory, expected, found, remedy) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def parts_of(settings: LOSO, data: MER4DDataModule) -> list[Part]:

@@ -18,6 +18,7 @@ PLACES = (
     "loso.name",
     "loso.runs",
     "loso.seeds",
+    "loso.jobs",
     "trainer.logger",
     "trainer.enable_progress_bar",
 )
@@ -39,6 +40,8 @@ class LOSO:
             best on the held-out subject itself. No number of such a run is a result; its files and tables say so.
         threads: CPU threads of torch. A network of this size trains no faster with more, and with one the predictions
             do not depend on the number of cores.
+        jobs: Folds that run at once, each in a process of its own; null for one per core. Predictions are the same for
+            any number. Every process takes seconds to start, so it pays where a run takes minutes.
     """
 
     name: str = "loso"
@@ -47,6 +50,7 @@ class LOSO:
     refit: bool = False
     leaky: bool = False
     threads: int = 1
+    jobs: int | None = 1
 
     def __post_init__(self) -> None:
         if not self.name or min(self.threads, self.seeds) < 1:
