@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,10 @@ def _run(
             expected, found = "every process to end its folds", "one that was killed, perhaps for want of memory"
             remedy = "give the same command again, with fewer --loso.jobs if it happens again"
             raise RunError(settings.directory, expected, found, remedy) from error
+        except KeyboardInterrupt:
+            for process in active_children():  # or the pool would wait for the folds under way
+                process.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
