@@ -106,6 +106,8 @@ class MicroExpressionTask(LightningModule):
     def _log(self, split: str) -> None:
         """Logs an epoch; once, since logging each step would take longer than the step of a network of this size."""
         scores, loss = self.scores[f"{split}_scores"], self.losses[f"{split}_loss"]
+        if not loss.update_called:  # by steps of somebody's own
+            return
         self.log(f"{split}/loss", loss.compute(), prog_bar=split != "test")
         self.log_dict(scores.compute())
         scores.reset()

@@ -106,7 +106,10 @@ def test_the_epoch_chosen_on_the_held_out_subject(quick, capsys):
 
 
 def test_thresholds_chosen_on_the_held_out_subject(quick, capsys, monkeypatch):
+    on_validation_epoch_end = MicroExpressionTask.on_validation_epoch_end
+
     def peek(task):
+        on_validation_epoch_end(task)
         data = task.trainer.datamodule
         rows = [row for row, clip in enumerate(data.clips) if clip.subject == data.test_subject]
         flow = torch.from_numpy(np.stack([data.prepared.flow(data.clips[row]) for row in rows]))

@@ -125,6 +125,7 @@ def test_thresholds_of_the_validation_clips(trainer, tmp_path):
 
 
 def test_learning_curves_do_not_move_with_the_thresholds(trainer):
+    torch.manual_seed(0)
     task = MicroExpressionTask(DUAL_VIEW, SMALL, threshold="validation").eval()
     (before,) = trainer.validate(task, loader(), verbose=False)
     task.thresholds.fill_(0.01)
