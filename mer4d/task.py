@@ -104,7 +104,7 @@ class MicroExpressionTask(LightningModule):
         return loss, probabilities
 
     def _log(self, split: str) -> None:
-        """Logs an epoch; once, since logging each step would take longer than the step of a network of this size."""
+        """Logs an epoch; once, since logging every step is a sizeable part of a step of a network this small."""
         scores, loss = self.scores[f"{split}_scores"], self.losses[f"{split}_loss"]
         if not loss.update_called:  # by steps of somebody's own
             return

@@ -244,17 +244,17 @@ def elsewhere(tmp_path):
     return folder
 
 
-def outside(place, root, views=None):
+def assert_outside(place, root, views=None):
     with pytest.raises(FrameError, match=r"expected a place inside .*corpus, found .*elsewhere"):
         list_frames(place, root, views)
 
 
 def test_a_place_outside_of_the_root(clip, elsewhere):
     root = clip.parents[1]
-    outside(elsewhere, root)
-    outside(clip / ".." / ".." / ".." / "elsewhere", root)
+    assert_outside(elsewhere, root)
+    assert_outside(clip / ".." / ".." / ".." / "elsewhere", root)
     (clip / "link").symlink_to(elsewhere)
-    outside(clip / "link", root)
+    assert_outside(clip / "link", root)
 
 
 @pytest.mark.parametrize("name", ["7.png", "7.obj", "7.mtl", "left", "textures/skin.png", "textures"])
@@ -264,14 +264,14 @@ def test_a_link_out_of_the_root(clip, elsewhere, name):
         shutil.rmtree(clip / name)
     (clip / name).unlink(missing_ok=True)
     (clip / name).symlink_to(elsewhere / ("view" if "." not in name else "skin.png"))
-    outside(clip, clip.parents[1])
+    assert_outside(clip, clip.parents[1])
 
 
 def test_a_link_out_of_the_folder_of_a_view(clip, elsewhere):
     touch(clip, "left/7.png", "right/8.png")
     (clip / "right" / "7.png").symlink_to(elsewhere / "7.png")
-    outside(clip, clip.parents[1])
-    outside(clip, clip.parents[1], ("left", "right"))
+    assert_outside(clip, clip.parents[1])
+    assert_outside(clip, clip.parents[1], ("left", "right"))
 
 
 def test_a_link_within_the_root(clip):
