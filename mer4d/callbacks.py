@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -15,24 +15,41 @@ from mer4d.models import class_weights
 from mer4d.task import MicroExpressionTask
 
 
+def better(score: str) -> Literal["min", "max"]:
+    """Whether smaller or larger is better, by the name of a logged score.
+
+    Example:
+        >>> better("val/loss"), better("val/uf1")
+        ('min', 'max')
+    """
+    return "min" if score.endswith("loss") else "max"
+
+
 class SubjectEarlyStopping(EarlyStopping):
     """Stops when a score of the validation subjects no longer improves; no other score can be chosen.
 
+    The focal loss of a few validation subjects is least long before their UF1 is best, since confidence grows faster
+    than mistakes vanish, and their UF1 has few values; `mer4d.models.soft_uf1` is neither. docs/method.md has figures.
+
     Args:
-        monitor: Logged score of the validation subjects, `val/loss`, `val/uf1` or `val/uar`.
+        monitor: Logged score of the validation subjects, `val/soft_uf1`, `val/uf1`, `val/uar` or `val/loss`.
         patience: Epochs without improvement before stopping.
         min_delta: Smallest change that counts as improvement.
-        mode: `min` where smaller is better, `max` where larger is.
+        mode: `min` where smaller is better, `max` where larger is; null for what the score's name says.
     """
 
     def __init__(
-        self, monitor: str = "val/loss", patience: int = 15, min_delta: float = 0.0, mode: str = "min"
+        self,
+        monitor: str = "val/soft_uf1",
+        patience: int = 10,
+        min_delta: float = 0.003,
+        mode: Literal["min", "max"] | None = None,
     ) -> None:
         if not monitor.startswith("val/"):
             raise SettingError(
-                "early stopping", "a score of the validation subjects (val/...)", repr(monitor), "monitor val/loss"
+                "early stopping", "a score of the validation subjects (val/...)", repr(monitor), "monitor val/soft_uf1"
             )
-        super().__init__(monitor=monitor, patience=patience, min_delta=min_delta, mode=mode)
+        super().__init__(monitor=monitor, patience=patience, min_delta=min_delta, mode=mode or better(monitor))
 
 
 class FocalClassWeights(Callback):

@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric, MetricCollection
 
 from mer4d.clip import Problem
 from mer4d.errors import SettingError
-from mer4d.models import UAR, UF1, FocalLoss, TripleStreamMicroAttNet, best_thresholds, decide, decide_one
+from mer4d.models import UAR, UF1, FocalLoss, TripleStreamMicroAttNet, best_thresholds, decide, decide_one, soft_uf1
 
 SPLITS = ("train", "val", "test")
 
@@ -128,8 +128,11 @@ class MicroExpressionTask(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the epoch, and chooses thresholds if asked to; a checkpoint of this epoch holds them."""
         self._log("val")
-        if self.nested and self.trainer.state.fn == "fit":
-            self.thresholds.copy_(best_thresholds(*map(torch.cat, zip(*self._validated, strict=True))))
+        if self._validated:
+            probabilities, labels = map(torch.cat, zip(*self._validated, strict=True))
+            self.log("val/soft_uf1", soft_uf1(probabilities, labels))
+            if self.nested and self.trainer.state.fn == "fit":
+                self.thresholds.copy_(best_thresholds(probabilities, labels))
         self._validated.clear()
 
     def test_step(self, batch: dict, batch_idx: int) -> Tensor:

@@ -46,6 +46,12 @@ def test_early_stopping_looks_at_validation_subjects_alone(monitor):
         SubjectEarlyStopping(monitor=monitor)
 
 
+def test_early_stopping_knows_what_is_better():
+    modes = {score: SubjectEarlyStopping(score).mode for score in ("val/loss", "val/uf1", "val/uar")}
+    assert modes == {"val/loss": "min", "val/uf1": "max", "val/uar": "max"}
+    assert SubjectEarlyStopping().monitor == "val/soft_uf1" and SubjectEarlyStopping(mode="min").mode == "min"
+
+
 def test_early_stopping_stops(data, task, tmp_path):
     stop = SubjectEarlyStopping(monitor="val/loss", patience=1, min_delta=1e9)
     run = trainer(tmp_path, stop, epochs=50)

@@ -263,6 +263,14 @@ def test_callbacks_the_protocol_needs(quick):
     assert not list((RUN / "folds").iterdir())
 
 
+def test_the_worst_epoch_is_not_kept(quick):
+    callbacks = yaml.safe_load((Path(mer4d.__file__).parent / "defaults.yaml").read_text())["trainer"]["callbacks"]
+    callbacks[2]["init_args"]["mode"] = "min"
+    Path("worst.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
+    with pytest.raises(SystemExit, match="RunError: ModelCheckpoint: expected mode max for val/soft_uf1, found min"):
+        main(["loso", "--config=worst.yaml", *quick])
+
+
 def test_averaged_weights_are_those_that_predict(quick):
     callbacks = yaml.safe_load((Path(mer4d.__file__).parent / "defaults.yaml").read_text())["trainer"]["callbacks"]
     callbacks.append({"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.5}})

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from mer4d.cache import write_atomically
-from mer4d.callbacks import LOSOFold
+from mer4d.callbacks import LOSOFold, better
 from mer4d.data import MER4DDataModule
 from mer4d.errors import RunError
 
@@ -88,8 +88,8 @@ class _EpochBar(Callback):
         return self  # Lightning's WeightAveraging copies a module with its trainer, and a progress bar has locks
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loss = trainer.callback_metrics.get("val/loss")
-        scores = "" if loss is None else f"val/loss {loss:.3f}"
+        uf1 = trainer.callback_metrics.get("val/uf1")
+        scores = "" if uf1 is None else f"val/uf1 {uf1:.3f}"
         limit = trainer.max_epochs if trainer.max_epochs > 0 else None
         self.progress.update(
             self.bar, description=f"  {self.subject}: {scores}", completed=trainer.current_epoch + 1, total=limit
@@ -149,7 +149,12 @@ def _prepared(trainer: Trainer, directory: Path) -> ModelCheckpoint:
     if not (checkpoint.monitor or "").startswith("val/"):
         raise RunError(
             "ModelCheckpoint", "a score of the validation subjects (val/...)", repr(checkpoint.monitor),
-            "set its monitor to val/loss",
+            "set its monitor to val/soft_uf1",
+        )  # fmt: skip
+    if checkpoint.mode != better(checkpoint.monitor):
+        raise RunError(
+            "ModelCheckpoint", f"mode {better(checkpoint.monitor)} for {checkpoint.monitor}", checkpoint.mode,
+            "correct it, or the worst epoch would be kept",
         )  # fmt: skip
     if checkpoint.save_weights_only and any(isinstance(each, WeightAveraging) for each in trainer.callbacks):
         raise RunError(

@@ -16,6 +16,7 @@ from mer4d.models.metrics import (
     decide_one,
     random_uf1,
     scores_from_counts,
+    soft_uf1,
     uar,
     uf1,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "random_uf1",
     "roc_auc",
     "scores_from_counts",
+    "soft_uf1",
     "softmax_focal_loss",
     "uar",
     "uf1",

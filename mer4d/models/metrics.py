@@ -153,6 +153,35 @@ def uf1(predicted: Tensor, target: Tensor) -> float:
     return class_scores(predicted, target).f1.nanmean().item()
 
 
+def soft_uf1(probabilities: Tensor, target: Tensor) -> float:
+    """UF1 with probabilities in the place of decisions: moves with every probability, not only with those near 0.5.
+
+    For each class that occurs 2 sum(p y) / (sum(p) + sum(y)), and the mean over them; UF1 where p is 0 or 1. Few clips
+    give UF1 few values, and a loss without bound is ruled by the clip that is most wrong; this is neither.
+
+    Args:
+        probabilities: (N, K) float in 0..1.
+        target: (N, K) bool or 0/1.
+
+    Returns:
+        0..1; NaN where no class occurs.
+
+    Raises:
+        SettingError: They differ in shape or hold other values.
+
+    Example:
+        >>> soft_uf1(torch.tensor([[0.75, 0.0], [0.25, 0.0]]), torch.tensor([[1, 0], [0, 0]]))
+        0.75
+    """
+    target = binary_labels("target", target)
+    check_within_0_and_1("probabilities", probabilities)
+    if probabilities.shape != target.shape:
+        expected, found = f"shape {tuple(target.shape)}, that of the target", tuple(probabilities.shape)
+        raise SettingError("probabilities", expected, found, "pass as many rows and classes")
+    both = 2 * (probabilities * target).sum(0) / (probabilities.sum(0) + target.sum(0))
+    return both[target.any(0)].mean().item()
+
+
 def uar(predicted: Tensor, target: Tensor) -> float:
     """Unweighted mean of recall over the classes that occur in the truth; NaN if none does.
 

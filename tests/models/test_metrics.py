@@ -26,6 +26,7 @@ from mer4d.models import (
     decide,
     decide_one,
     random_uf1,
+    soft_uf1,
     uar,
     uf1,
 )
@@ -342,3 +343,31 @@ def test_metrics_refuse_what_does_not_fit():
         metric.update(torch.full((2, 5), 0.7), torch.zeros(2, 5))
     with pytest.raises(SettingError, match="at least one clip and class, found none"):
         metric.compute()
+
+
+def test_soft_uf1_is_uf1_where_probabilities_are_decisions():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(500):
+        predicted, target = torch.rand(2, 7, 4, generator=generator) < 0.3
+        assert soft_uf1(predicted.float(), target) == pytest.approx(uf1(predicted, target), nan_ok=True)
+
+
+def test_soft_uf1_against_the_formula_in_float64():
+    generator = torch.Generator().manual_seed(1)
+    probabilities = torch.rand(9, 3, generator=generator, dtype=torch.float64)
+    target = torch.tensor([[1, 0, 0], [1, 0, 1], [0, 0, 1]]).repeat(3, 1)
+    expected = [
+        2 * sum(p for p, y in zip(ps, ys, strict=True) if y) / (sum(ps) + sum(ys))
+        for ps, ys in zip(probabilities.T.tolist(), target.T.tolist(), strict=True)
+        if any(ys)
+    ]
+    assert len(expected) == 2  # one class never occurs
+    assert soft_uf1(probabilities, target) == pytest.approx(sum(expected) / 2, abs=1e-12)
+    assert np.isnan(soft_uf1(probabilities, torch.zeros(9, 3)))
+
+
+def test_soft_uf1_refuses_what_is_no_probability():
+    with pytest.raises(SettingError, match="values from 0 to 1"):
+        soft_uf1(torch.full((2, 2), 1.5), torch.ones(2, 2))
+    with pytest.raises(SettingError, match="that of the target"):
+        soft_uf1(torch.full((2, 3), 0.5), torch.ones(2, 2))
