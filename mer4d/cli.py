@@ -57,6 +57,8 @@ FUNCTIONS = {
 class MER4DCLI(LightningCLI):
     """LightningCLI with leave-one-subject-out built in: every command takes the same configuration and overrides."""
 
+    data_class = MER4DDataModule
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the `loso` section and the defaults, and makes one seed serve everything."""
         parser.default_config_files = [str(DEFAULTS)]
@@ -263,8 +265,8 @@ class MER4DCLI(LightningCLI):
             settings.id = run_id(self._loso, self.config_dump, part.subject, part.seed)
 
 
-class _Worker(MER4DCLI):
-    """The command line in a process that runs folds for another one."""
+class Worker(MER4DCLI):
+    """The command line in a process that runs parts of a run for another one."""
 
     def _run_subcommand(self, subcommand: str) -> None:
         self._keep_config()
@@ -278,8 +280,8 @@ class _Worker(MER4DCLI):
 
 
 @cache
-def _worker(arguments: tuple[str, ...]) -> _Worker:
-    return _command_line(_Worker, list(arguments))
+def _worker(arguments: tuple[str, ...]) -> Worker:
+    return command_line(Worker, list(arguments))
 
 
 def _run_elsewhere(arguments: tuple[str, ...], part: Part) -> None:
@@ -306,7 +308,7 @@ def _tell(data: MER4DDataModule) -> None:
         print(f"In doubt: {counts}; `mer4d check` names the clips")
 
 
-def _command_line(kind: type[MER4DCLI], args: list[str] | None) -> MER4DCLI:
+def command_line(kind: type[MER4DCLI], args: list[str] | None) -> MER4DCLI:
     """Parses arguments and does what they say, in quiet."""
     # Every logged run would otherwise tell on its own how to sync it, and record the progress bars.
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -320,7 +322,7 @@ def _command_line(kind: type[MER4DCLI], args: list[str] | None) -> MER4DCLI:
         warnings.filterwarnings("ignore", pattern)
     return kind(
         MicroExpressionTask,
-        MER4DDataModule,
+        kind.data_class,
         seed_everything_default=0,
         auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},
@@ -332,7 +334,7 @@ def _command_line(kind: type[MER4DCLI], args: list[str] | None) -> MER4DCLI:
 def main(args: list[str] | None = None) -> None:
     """Runs the command line; a problem with the user's data or settings is one sentence and exit code 1."""
     try:
-        _command_line(MER4DCLI, args)
+        command_line(MER4DCLI, args)
     except MER4DError as error:
         sys.exit(f"mer4d: {type(error).__name__}: {error}")
     except KeyboardInterrupt:
