@@ -1,18 +1,17 @@
 """Triple-Stream MicroAttNet: classes of a micro-expression from its optical flow in all views and phases.
 
     flow (B, V, P, C, H, W), pixels
-      |  keep the chosen views, phases and channels; divide by the clip's root-mean-square
+      |  keep the chosen views, phases and channels; divide by the clip's root-mean-square; average to 28 x 28
       |
-      +-- u         (B, V*P, H, W) -- Stream ------ (B, F) --+
-      +-- v         (B, V*P, H, W) -- Stream ------ (B, F) --+-- FusionAttention -- (B, F) -- Linear -- logits (B, K)
-      +-- magnitude (B, V*P, H, W) -- Stream + SE - (B, F) --+   weights (B, S), sum 1 over the S streams
+      +-- u         (B, V*P, 28, 28) -- Stream ------ (B, F) --+
+      +-- v         (B, V*P, 28, 28) -- Stream ------ (B, F) --+-- FusionAttention -- (B, S F) -- Linear -- (B, K)
+      +-- magnitude (B, V*P, 28, 28) -- Stream + SE - (B, F) --+   weights (B, S), sum 1               logits
 
-    Stream   (B, V*P, H, W)
-      conv 3x3, stride 2, ReLU                 (B, D, H/2, W/2)
-      conv 3x3, stride 2, ReLU                 (B, 2D, H/4, W/4)
-      SqueezeExcitation, magnitude only        (B, 2D, H/4, W/4), weights (B, 2D) in 0..1
-      mean over a grid of G x G cells          (B, 2D, G, G): where on the face it moves stays known
-      Linear, ReLU                             (B, F)
+    Stream   (B, V*P, 28, 28)
+      conv 5x5, ReLU, max over 2 x 2           (B, D, 14, 14)
+      conv 5x5, ReLU, max over 2 x 2           (B, 2D, 7, 7)
+      SqueezeExcitation, magnitude only        (B, 2D, 7, 7), weights (B, 2D) in 0..1
+      Linear, ReLU                             (B, F): where on the face it moves stays known
 
 Source: "Dual-View Optical Flow for 4D Micro-Expression Recognition: A Multi-Stream Fusion Attention Approach",
 arXiv 2603.26849. Its abstract gives: horizontal, vertical and magnitude flow of the phases onset-apex and apex-offset
@@ -20,10 +19,12 @@ in two views; three streams; a fusion attention module that adaptively weights t
 block that enhances the magnitude features; focal loss, Adam, early stopping.
 
 The rest is this project's choice: depth and widths of a stream, what surrounds its squeeze-and-excitation block, the
-grid, the linear layer and softmax that make the fusion weights, dropout, and two departures from habit:
+size of the maps, the linear layer and softmax that make the fusion weights, dropout, and three departures from habit:
 
 - Each clip's flow is divided by its root-mean-square. MEs differ tenfold in strength; one number per clip takes that
   away and keeps the ratio between channels, views and phases, which a min-max per channel would erase.
+- Weighted streams stay side by side. Added up, as is usual, they would have to mean the same by each feature, and
+  what tells classes apart would be a third as many. Both attentions start where they change nothing.
 - There is no batch norm, so that the prediction of a clip never depends on the rest of its batch.
 
 docs/method.md tells what the switches are worth where that was measured.
@@ -39,11 +40,9 @@ from mer4d.clip import CHANNELS, Problem
 from mer4d.errors import SettingError
 from mer4d.models.flow_input import check_flow, clip_normalized, positions
 
-GRID = 4
-"""Cells along each side of the grid that a stream's maps are averaged over."""
-
-SMALLEST_SIDE = 28
-"""Smallest H and W: two strides leave maps of 7 x 7, which the grid still resolves."""
+SIDE = 28
+"""Height and width of the maps that flow is averaged to, and least height and width of flow: as the small networks of
+the field see it."""
 
 
 class Attention(NamedTuple):
@@ -61,6 +60,8 @@ class Attention(NamedTuple):
 class SqueezeExcitation(nn.Module):
     """Weighs maps by what they hold on average (Hu et al. 2018, arXiv 1709.01507, equations 2 to 4).
 
+    Departure: maps are multiplied by twice their weight, and every weight is 1/2 at the start.
+
     Args:
         maps: Number of maps C.
     """
@@ -69,11 +70,12 @@ class SqueezeExcitation(nn.Module):
         super().__init__()
         hidden = max(1, maps // 4)
         self.excite = nn.Sequential(nn.Linear(maps, hidden), nn.ReLU(), nn.Linear(hidden, maps), nn.Sigmoid())
+        _silence(self.excite[2])
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, C, H, W) to weighted maps (B, C, H, W) and weights (B, C)."""
         weights = self.excite(maps.mean((-2, -1)))
-        return maps * weights[..., None, None], weights
+        return maps * (2 * weights[..., None, None]), weights
 
 
 class Stream(nn.Module):
@@ -83,30 +85,32 @@ class Stream(nn.Module):
         planes: Number of flow planes, V * P.
         width: Maps D of the first convolution; the second has twice as many.
         features: Features F.
-        squeeze_excitation: Whether the maps are weighted before they are averaged.
+        squeeze_excitation: Whether the maps are weighted.
     """
 
     def __init__(self, planes: int, width: int, features: int, squeeze_excitation: bool) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv2d(planes, width, 3, stride=2, padding=1),
+            nn.Conv2d(planes, width, 5, padding=2),
             nn.ReLU(inplace=True),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 5, padding=2),
             nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
         )
         self.squeeze_excitation = SqueezeExcitation(2 * width) if squeeze_excitation else None
-        self.project = nn.Sequential(nn.Flatten(), nn.Linear(2 * width * GRID**2, features), nn.ReLU())
+        self.project = nn.Sequential(nn.Flatten(), nn.Linear(2 * width * (SIDE // 4) ** 2, features), nn.ReLU())
 
     def forward(self, flow: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Flow (B, V*P, H, W) to features (B, F) and squeeze-and-excitation weights (B, 2D) or None."""
+        """Flow (B, V*P, 28, 28) to features (B, F) and squeeze-and-excitation weights (B, 2D) or None."""
         maps, weights = self.convolutions(flow), None
         if self.squeeze_excitation is not None:
             maps, weights = self.squeeze_excitation(maps)
-        return self.project(grid_mean(maps, GRID)), weights
+        return self.project(maps), weights
 
 
 class FusionAttention(nn.Module):
-    """Weighs the streams of each sample by what all of them found, and adds them up.
+    """Weighs the streams of each sample by what all of them found; equal weights, as at the start, change nothing.
 
     Args:
         streams: Number of streams S.
@@ -116,11 +120,17 @@ class FusionAttention(nn.Module):
     def __init__(self, streams: int, features: int) -> None:
         super().__init__()
         self.score = nn.Linear(streams * features, streams)
+        _silence(self.score)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, S, F) to fused features (B, F) and weights (B, S)."""
+        """Features (B, S, F) to weighted features (B, S, F) and weights (B, S)."""
         weights = self.score(features.flatten(1)).softmax(-1)
-        return torch.einsum("bs,bsf->bf", weights, features), weights
+        return features * (features.shape[1] * weights[..., None]), weights
+
+
+def _silence(layer: nn.Linear) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
 
 
 class TripleStreamMicroAttNet(nn.Module):
@@ -131,7 +141,7 @@ class TripleStreamMicroAttNet(nn.Module):
         width: Maps D of each stream's first convolution.
         features: Features F of each stream.
         dropout: Share of the fused features dropped while training.
-        fusion_attention: Weigh the streams per sample and add them; false concatenates them instead.
+        fusion_attention: Weigh the streams per sample; false lets all of them count alike.
         squeeze_excitation: Weigh the maps of the magnitude stream.
         views: Views the network sees, out of those of the problem; null for all.
         phases: Phases the network sees, out of those of the problem; null for all.
@@ -153,8 +163,8 @@ class TripleStreamMicroAttNet(nn.Module):
         self,
         problem: Problem = Problem(),  # noqa: B008 (frozen)
         width: int = 16,
-        features: int = 64,
-        dropout: float = 0.4,
+        features: int = 256,
+        dropout: float = 0.5,
         fusion_attention: bool = True,
         squeeze_excitation: bool = True,
         views: Sequence[str] | None = None,
@@ -199,8 +209,7 @@ class TripleStreamMicroAttNet(nn.Module):
         )
         self.streams.to(memory_format=torch.channels_last)
         self.fusion = FusionAttention(len(channels), features) if fusion_attention else None
-        fused = features if fusion_attention else features * len(channels)
-        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(fused, len(problem.classes)))
+        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(features * len(channels), len(problem.classes)))
 
     def forward(self, flow: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, Attention]:
         """Logits of every class; their sigmoid (multi-label) or softmax (multi-class) is the probability.
@@ -215,18 +224,19 @@ class TripleStreamMicroAttNet(nn.Module):
         Raises:
             SettingError: The flow has another shape.
         """
-        check_flow(flow, self.problem, SMALLEST_SIDE)
+        check_flow(flow, self.problem, SIDE)
         for axis, chosen in enumerate((self.views, self.phases, self.channels), start=1):
             if len(chosen) < flow.shape[axis]:
                 flow = flow[(slice(None),) * axis + (chosen,)]
         if self.normalize == "clip":
             flow = clip_normalized(flow)
         # Convolutions are a quarter faster where the planes of a pixel lie side by side.
-        planes = flow.permute(3, 0, 4, 5, 1, 2).flatten(-2).movedim(-1, 2)
+        planes = grid_mean(flow, SIDE).permute(3, 0, 4, 5, 1, 2).flatten(-2).movedim(-1, 2)
         found = [stream(plane) for stream, plane in zip(self.streams.values(), planes, strict=True)]
-        features = torch.stack([each for each, _ in found], 1)
-        fused, weights = self.fusion(features) if self.fusion is not None else (features.flatten(1), None)
-        logits = self.classify(fused)
+        features, weights = torch.stack([each for each, _ in found], 1), None
+        if self.fusion is not None:
+            features, weights = self.fusion(features)
+        logits = self.classify(features.flatten(1))
         if not return_attention:
             return logits
         return logits, Attention(weights, next((each for _, each in found if each is not None), None))

@@ -35,7 +35,7 @@ def test_any_size_gives_logits(clips, height, width):
 
 
 def test_size():
-    assert sum(parameter.numel() for parameter in network_of().parameters()) == 115_648
+    assert sum(parameter.numel() for parameter in network_of().parameters()) == 1_255_040
 
 
 def problem_of(views: int = 2, phases: int = 2, classes: int = 5) -> Problem:
@@ -70,8 +70,27 @@ def test_names_alone_change_nothing():
     assert torch.equal(network_of(problem=renamed)(flow_of()), network_of()(flow_of()))
 
 
+def test_attention_starts_where_it_changes_nothing():
+    flow, off = flow_of(), {"fusion_attention": False, "squeeze_excitation": False}
+    network, without = network_of(), network_of(**off)
+    without.load_state_dict(network.state_dict(), strict=False)
+    logits, attention = network(flow, return_attention=True)
+    torch.testing.assert_close(logits, without(flow))
+    torch.testing.assert_close(attention.fusion, torch.full((4, 3), 1 / 3))
+    torch.testing.assert_close(attention.squeeze_excitation, torch.full((4, 32), 0.5))
+
+
+def attentive() -> TripleStreamMicroAttNet:
+    """A network whose attentions have left the start."""
+    network, generator = network_of(), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        network.fusion.score.weight.normal_(generator=generator)
+        network.streams["magnitude"].squeeze_excitation.excite[2].weight.normal_(generator=generator)
+    return network
+
+
 def test_attention_weights():
-    network, flow = network_of(), flow_of()
+    network, flow = attentive(), flow_of()
     logits, attention = network(flow, return_attention=True)
     assert torch.equal(logits, network(flow))
     torch.testing.assert_close(attention.fusion.sum(1), torch.ones(4))
@@ -84,7 +103,8 @@ def test_attention_weights():
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_squeeze_and_excitation_looks_at_magnitude_alone(channel):
-    network, flow = network_of(normalize="none"), flow_of()
+    network, flow = attentive(), flow_of()
+    network.normalize = "none"
     changed = flow.clone()
     changed[:, :, :, CHANNELS.index(channel)] += 1
     before, after = (network(each, return_attention=True)[1].squeeze_excitation for each in (flow, changed))
@@ -98,7 +118,9 @@ def test_attention_weighs_the_streams():
         with torch.no_grad():
             network.fusion.score.weight.zero_()
             network.fusion.score.bias.copy_(50 * torch.eye(3)[position])
-        torch.testing.assert_close(network(flow), network.classify(expected))
+        alone = torch.zeros(len(expected), 3, expected.shape[1])
+        alone[:, position] = 3 * expected
+        torch.testing.assert_close(network(flow), network.classify(alone.flatten(1)))
 
 
 def planes_of(flow: Tensor) -> list[Tensor]:
@@ -118,9 +140,11 @@ def planes_of(flow: Tensor) -> list[Tensor]:
 
 def test_squeeze_and_excitation_scales_maps():
     block, maps = SqueezeExcitation(8), torch.randn(2, 8, 5, 6)
+    torch.testing.assert_close(block(maps)[0], maps)
+    torch.nn.init.normal_(block.excite[2].weight)
     weighted, weights = block(maps)
     for clip, channel in np.ndindex(2, 8):
-        torch.testing.assert_close(weighted[clip, channel], maps[clip, channel] * weights[clip, channel])
+        torch.testing.assert_close(weighted[clip, channel], 2 * maps[clip, channel] * weights[clip, channel])
     with torch.no_grad():
         block.excite[2].weight.zero_()
         block.excite[2].bias.fill_(-100.0)
@@ -204,7 +228,7 @@ def test_prediction_does_not_depend_on_the_batch():
 
 
 def test_gradients_reach_every_parameter_of_all_streams():
-    network = network_of()
+    network = attentive()
     network(flow_of(8)).square().sum().backward()
     assert set(network.streams) == set(CHANNELS)
     for name, parameter in network.named_parameters():

@@ -7,8 +7,7 @@
       |  Linear
     logits (B, K)
 
-The source is this project. By default the grid is that of TripleStreamMicroAttNet, 4 x 4, so that what the network is
-ahead of this model is what its convolutions and its attention find within the cells.
+The source is this project.
 """
 
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from mer4d.clip import CHANNELS, Problem
 from mer4d.models.baselines.flow_network import FlowNetwork, check_setting
-from mer4d.models.microattnet import GRID, grid_mean
+from mer4d.models.microattnet import grid_mean
 
 
 class LinearOnGrid(FlowNetwork):
@@ -40,7 +39,7 @@ class LinearOnGrid(FlowNetwork):
     def __init__(
         self,
         problem: Problem = Problem(),  # noqa: B008 (frozen)
-        cells: int = GRID,
+        cells: int = 4,
         **settings: Any,
     ) -> None:
         check_setting("cells", cells, cells >= 1, "a number of at least 1")
