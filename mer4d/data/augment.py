@@ -32,28 +32,6 @@ def mirror(flow: Tensor, swap_views: bool = True) -> Tensor:
     return mirrored
 
 
-def play_backwards(flow: Tensor) -> Tensor:
-    """Flow of the clip played backwards: from the offset to the apex, and from there to the onset.
-
-    Phases swap, u and v change sign. It is its own inverse. A vector stays at the pixel from which it starts rather
-    than where it ends, a difference far below a pixel of the network's input in a micro-expression.
-
-    Args:
-        flow: (..., V, P=2, C, H, W), channels u, v and any that have no sign.
-
-    Returns:
-        A new tensor of the same shape.
-
-    Example:
-        >>> flow = torch.tensor([1.0, 2.0, 2.25, -3.0, 4.0, 5.0]).reshape(1, 2, 3, 1, 1)  # u, v and magnitude, twice
-        >>> play_backwards(flow).flatten().tolist()
-        [3.0, -4.0, 5.0, -1.0, -2.0, 2.25]
-    """
-    backwards = flow.flip(-4)
-    backwards[..., :2, :, :].neg_()
-    return backwards
-
-
 @dataclass(frozen=True)
 class FlowAugmentation:
     """Random variation of training flow, drawn for each clip on its own.
@@ -64,8 +42,6 @@ class FlowAugmentation:
         mirror: Probability of a mirrored face.
         swap_views: Whether the views of a mirrored face swap places, left for right; for cameras side by side that see
             the face symmetrically, which a single one does from the front. Set it to false for any other arrangement.
-        backwards: Probability that the clip is played backwards, where it has two phases: the way to the apex is nearly
-            the way from it reversed, but its flow was measured between other frames.
         shift: Largest translation in pixels of the network's input, each direction; what comes in from outside is 0.
         scale: Range of a factor on u, v and magnitude: a weaker or stronger expression.
         noise: Standard deviation of Gaussian noise on u and v, in the unit of the flow.
@@ -76,7 +52,6 @@ class FlowAugmentation:
 
     mirror: float = 0.5
     swap_views: bool = True
-    backwards: float = 0.5
     shift: int = 2
     scale: tuple[float, float] = (0.9, 1.1)
     noise: float = 0.0
@@ -84,7 +59,6 @@ class FlowAugmentation:
     def __post_init__(self) -> None:
         for name, sound, expected in (
             ("mirror", 0 <= self.mirror <= 1, "a probability from 0 to 1"),
-            ("backwards", 0 <= self.backwards <= 1, "a probability from 0 to 1"),
             ("shift", self.shift >= 0, "0 pixels or more"),
             ("scale", 0 < self.scale[0] <= self.scale[1], "two factors above 0, the smaller one first"),
             ("noise", self.noise >= 0, "0 or more"),
@@ -94,20 +68,18 @@ class FlowAugmentation:
 
     def __call__(self, flow: Tensor, generator: torch.Generator) -> Tensor:
         """A varied copy of the batch, the same for the same state of the generator (on the device of the flow)."""
-        batch, _, phases, _, height, width = flow.shape
+        batch, *_, height, width = flow.shape
 
         def uniform(low: float, high: float) -> Tensor:
             return flow.new_empty(batch, 1, 1, 1, 1, 1).uniform_(low, high, generator=generator)
 
-        mirrored, backwards = ((uniform(0, 1) < each).flatten().tolist() for each in (self.mirror, self.backwards))
-        scale = uniform(*self.scale)
+        mirrored, scale = (uniform(0, 1) < self.mirror).flatten().tolist(), uniform(*self.scale)
         shifts = torch.randint(
             -self.shift, self.shift + 1, (batch, 2), generator=generator, device=flow.device
         ).tolist()
         varied = torch.zeros_like(flow)
-        for clip, (down, right) in enumerate(shifts):
-            source = mirror(flow[clip], self.swap_views) if mirrored[clip] else flow[clip]
-            source = play_backwards(source) if phases == 2 and backwards[clip] else source
+        for clip, (mirror_it, (down, right)) in enumerate(zip(mirrored, shifts, strict=True)):
+            source = mirror(flow[clip], self.swap_views) if mirror_it else flow[clip]
             rows, columns = max(height - abs(down), 0), max(width - abs(right), 0)
             moved = source[..., max(-down, 0) :, max(-right, 0) :][..., :rows, :columns]
             varied[clip, ..., max(down, 0) :, max(right, 0) :][..., :rows, :columns] = moved

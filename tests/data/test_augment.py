@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from mer4d.data.augment import FlowAugmentation, mirror, play_backwards
+from mer4d.data.augment import FlowAugmentation, mirror
 from mer4d.errors import SettingError
 
-STILL = {"mirror": 0.0, "backwards": 0.0, "shift": 0, "scale": (1.0, 1.0), "noise": 0.0}
+STILL = {"mirror": 0.0, "shift": 0, "scale": (1.0, 1.0), "noise": 0.0}
 
 
 def batch(clips=6, views=2, size=12):
@@ -45,34 +45,6 @@ def test_mirror_equals_the_flow_of_mirrored_pictures():
     assert np.median(flow[0, 0]) > 1.3 and np.median(mirrored[1, 0]) < -1.3
     assert np.abs(mirrored - flipped)[inner].mean() < 0.05
     assert np.abs(flow - flipped)[inner].mean() > 0.5
-
-
-def test_backwards_is_the_flow_of_pictures_in_reverse():
-    onset = picture(np.random.default_rng(0))
-    apex, offset = (
-        cv2.warpAffine(onset, np.float32([[1, 0, dx], [0, 1, dy]]), onset.shape, borderMode=cv2.BORDER_REFLECT)
-        for dx, dy in ((0.75, -0.5), (0.25, 0.25))
-    )
-    flow = np.stack([measured_flow(onset, apex), measured_flow(apex, offset)])
-    reverse = np.stack([measured_flow(offset, apex), measured_flow(apex, onset)])
-    backwards, inner = play_backwards(torch.from_numpy(flow[None])).numpy()[0], np.s_[..., 8:-8, 8:-8]
-    assert np.median(flow[0, 0]) > 0.6 and np.median(backwards[1, 0]) < -0.6
-    assert np.abs(backwards - reverse)[inner].mean() < 0.05
-    assert np.abs(flow - reverse)[inner].mean() > 0.15
-
-
-def test_backwards_twice_is_nothing_and_one_phase_has_no_reverse():
-    flow = batch()
-    backwards = play_backwards(flow)
-    assert torch.equal(play_backwards(backwards), flow) and torch.equal(flow, batch())
-    assert torch.equal(backwards[:, :, 0, :2], -flow[:, :, 1, :2])
-    assert torch.equal(backwards[:, :, 1, 2], flow[:, :, 0, 2])
-    assert torch.equal(augmented(flow, backwards=1.0), backwards)
-    assert torch.equal(augmented(flow, backwards=1.0, mirror=1.0), mirror(backwards))
-    assert torch.equal(augmented(flow[:, :, :1], backwards=1.0), flow[:, :, :1])
-    some = augmented(batch(200), backwards=0.3)
-    reversed_ = [torch.equal(new, play_backwards(old)) for new, old in zip(some, batch(200), strict=True)]
-    assert 35 <= sum(reversed_) <= 85
 
 
 @pytest.mark.parametrize("views", [1, 2, 3, 4])
