@@ -95,7 +95,7 @@ def heat_overlay(face: np.ndarray, heat: np.ndarray, largest: float | None = Non
     Returns:
         (H, W, 3) uint8 RGB, grey as the face where there is no heat.
     """
-    heat = np.where(np.isfinite(heat), heat, 0).astype(np.float32)
+    heat = np.where((heat > 0) & (heat < np.inf), heat, 0).astype(np.float32)
     share = np.minimum(heat / (largest or heat.max() or 1.0), 1)
     share = cv2.resize(share, face.shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)  # linear shows its squares
     colours = cv2.applyColorMap(np.rint(255 * share).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1]
