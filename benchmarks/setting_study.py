@@ -12,17 +12,21 @@ another corpus; a default changes only where a gain is several times as large an
 not run again.
 """
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from jsonargparse import auto_cli
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
+import mer4d
+from mer4d.callbacks import better
 from mer4d.cli import Worker, command_line
 from mer4d.clip import EMOTIONS
 from mer4d.data import MER4DDataModule
@@ -38,23 +42,36 @@ PEOPLE = 9
 """As many as train and validate in a fold of ten people."""
 
 DEFAULTS = "the defaults"
+DEFAULT_CALLBACKS = yaml.safe_load((Path(mer4d.__file__).parent / "defaults.yaml").read_text())["trainer"]["callbacks"]
 NETWORK, OPTIMIZER, BASELINES = "model.network", "model.optimizer", "mer4d.models.baselines"
+
+
+def stopping(score: str) -> dict[str, str]:
+    """Stopping at, and keeping, the epoch that is best by another score."""
+    weights, _, checkpoint, *others = DEFAULT_CALLBACKS
+    stop = {"class_path": "mer4d.callbacks.SubjectEarlyStopping", "init_args": {"monitor": score, "patience": 15}}
+    stop["init_args"]["min_delta"] = 0.0
+    kept = {**checkpoint, "init_args": {**checkpoint["init_args"], "monitor": score, "mode": better(score)}}
+    return {"trainer.callbacks": json.dumps([weights, stop, kept, *others])}
+
+
 SETTINGS = {
     DEFAULTS: {},
+    **{f"stopping by {score}": stopping(f"val/{score}") for score in ("loss", "uf1")},
     "no squeeze-and-excitation": {f"{NETWORK}.squeeze_excitation": False},
     "no fusion attention": {f"{NETWORK}.fusion_attention": False},
     "neither": {f"{NETWORK}.fusion_attention": False, f"{NETWORK}.squeeze_excitation": False},
     **{f"learning rate {rate}": {OPTIMIZER: "torch.optim.Adam", f"{OPTIMIZER}.lr": rate} for rate in (3e-4, 3e-3)},
     "weight decay 0.01": {OPTIMIZER: "torch.optim.AdamW", f"{OPTIMIZER}.lr": 1e-3, f"{OPTIMIZER}.weight_decay": 0.01},
-    **{f"dropout {share}": {f"{NETWORK}.dropout": share} for share in (0.2, 0.6)},
+    **{f"dropout {share}": {f"{NETWORK}.dropout": share} for share in (0.3, 0.7)},
     **{f"gamma {gamma}": {"model.gamma": gamma} for gamma in (0.0, 1.0)},
     **{f"width {width}": {f"{NETWORK}.width": width} for width in (8, 32)},
+    **{f"features {features}": {f"{NETWORK}.features": features} for features in (64, 512)},
     **{f"batches of {clips}": {"data.batch_size": clips} for clips in (8, 32)},
     "no augmentation": {"data.augmentation": "null"},
     "no mirroring": {"data.augmentation.mirror": 0.0},
     **{f"shifts up to {pixels} pixels": {"data.augmentation.shift": pixels} for pixels in (0, 4)},
     "noise of 0.1 pixels": {"data.augmentation.noise": 0.1},
-    **{f"input of {side} pixels": {"data.preprocess.size": side} for side in (28, 80)},
     "Off-ApexNet": {NETWORK: f"{BASELINES}.OffApexNet"},
     "STSTNet": {NETWORK: f"{BASELINES}.STSTNet"},
     "linear on pooled flow": {NETWORK: f"{BASELINES}.LinearOnGrid"},
