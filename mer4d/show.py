@@ -7,7 +7,6 @@ from difflib import SequenceMatcher
 from itertools import cycle, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -287,6 +286,6 @@ def show_clips(data: MER4DDataModule, clip_ids: Sequence[str], out: Path, moving
         if moving:
             contents["gif"] = video(shown)
         for suffix, content in contents.items():
-            files.append(out / f"{quote(clip.clip_id, safe='')}.{suffix}")  # a name may hold a slash
+            files.append(out / f"{clip.clip_id}.{suffix}")
             write_atomically(files[-1], content)
     return files

@@ -11,7 +11,7 @@ from mer4d.cache import FlowEntry
 from mer4d.cli import main
 from mer4d.clip import PHASES, ActionUnit, Clip
 from mer4d.data import FourDME, MER4DDataModule, ReadyFlow
-from mer4d.errors import FrameError, SettingError
+from mer4d.errors import AnnotationError, FrameError, SettingError
 from mer4d.preprocess import ApexDetector, FaceCrop, Preprocess
 from mer4d.preprocess.crop import into_crop, levelling
 from mer4d.preprocess.geometry import transform
@@ -167,9 +167,10 @@ def test_the_shortest_clip_and_a_sheet_are_the_same_again():
     assert contact_sheet(shown) == contact_sheet(shown)
 
 
-def test_a_name_with_a_slash_stays_in_the_folder(tmp_path):
-    (tmp_path / "index.csv").write_text("clip_id,subject,labels,file\n../c 1,S1,negative,c1.npy\n")
-    np.save(tmp_path / "c1.npy", np.zeros((1, 1, 3, 8, 8), np.float32))
+def test_a_name_that_leads_out_of_the_folder_is_refused_and_one_given_twice_drawn_once(tmp_path):
+    (tmp_path / "index.csv").write_text("clip_id,subject,labels,file\n../c1,S1,negative,c.npy\nc 2,S1,negative,c.npy\n")
+    np.save(tmp_path / "c.npy", np.zeros((1, 1, 3, 8, 8), np.float32))
     data = MER4DDataModule(tmp_path, ReadyFlow(), cache=tmp_path / "cache", jobs=1)
-    (file,) = show_clips(data, ["../c 1", "../c 1"], tmp_path / "out")
-    assert file == tmp_path / "out" / "..%2Fc%201.png" and file.is_file()
+    with pytest.raises(AnnotationError, match="without path separators"):
+        show_clips(data, ["../c1"], tmp_path / "out")
+    assert show_clips(data, ["c 2", "c 2"], tmp_path / "out") == [tmp_path / "out" / "c 2.png"]
