@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from mer4d.clip import Problem
 from mer4d.data import MER4DDataModule
-from mer4d.errors import RunError
+from mer4d.errors import RunError, SettingError
 from mer4d.models import decide, decide_one
 from mer4d.task import MicroExpressionTask
 
@@ -91,7 +92,8 @@ class Trained:
         Raises:
             RunError: The checkpoint or the configuration cannot be read, or they do not belong together.
         """
-        module = MicroExpressionTask(self.problem, **self._settings(MicroExpressionTask, "model"))
+        settings = read_arguments(MicroExpressionTask, self.config["model"], self.config_file)
+        module = MicroExpressionTask(self.problem, **settings)
         try:
             module.load_state_dict(self._weights["state_dict"])
         except RuntimeError as error:
@@ -108,19 +110,44 @@ class Trained:
         Raises:
             RunError: The configuration cannot be read.
         """
-        return MER4DDataModule(**self._settings(MER4DDataModule, "data") | changes)
+        return MER4DDataModule(**read_arguments(MER4DDataModule, self.config["data"], self.config_file) | changes)
 
-    def _settings(self, kind: type, section: str) -> dict[str, Any]:
-        """Arguments of a class as a section of the configuration gives them, made into objects."""
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(kind, section, instantiate=False, skip={"problem"})
-        try:
-            settings = parser.parse_object({section: self.config[section]})
-        except ArgumentError as error:
-            expected, found = f"settings of {section} as this version takes them", " ".join(str(error).split())
-            remedy = "use the version, and the classes of your own, that it was written with"
-            raise RunError(self.config_file, expected, found, remedy) from error
-        return vars(parser.instantiate(settings)[section])
+    @property
+    def run(self) -> Path | None:
+        """Folder of the run that this is a fold of; None elsewhere."""
+        above = self.checkpoint.resolve().parents
+        if len(above) > 2 and above[1].name == "folds":
+            return above[2]
+        return above[3] if len(above) > 3 and above[2].name == "seeds" else None
+
+    @cached_property
+    def subjects(self) -> frozenset[str]:
+        """Subjects that took part in the training, as the predictions of the run tell; none where there is no run."""
+        files = [self.checkpoint.parent / "predictions.csv", *([self.run / "predictions.csv"] if self.run else [])]
+        if len(files) < 2 or not all(file.is_file() for file in files):
+            return frozenset()
+        held_out, known = (frozenset(pd.read_csv(file, dtype=str, keep_default_na=False).subject) for file in files)
+        return known - held_out
+
+
+def read_arguments(kind: type, settings: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Arguments of a class, but `problem`, as a configuration gives them, with classes that it names made into objects.
+
+    Args:
+        kind: The class.
+        settings: Plain values by name; what is missing has its default.
+        file: Where they are from.
+
+    Raises:
+        SettingError: A setting is unknown or impossible.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "settings", instantiate=False, skip={"problem"})
+    try:
+        return vars(parser.instantiate(parser.parse_object({"settings": settings})).settings)
+    except ArgumentError as error:
+        remedy = "correct them, or use the version, and the classes of your own, that they were written for"
+        raise SettingError(file, f"settings of {kind.__name__}", " ".join(str(error).split()), remedy) from error
 
 
 def trained_networks(model: Path) -> tuple[Trained, ...]:

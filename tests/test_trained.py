@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from mer4d.errors import RunError
+from mer4d.errors import RunError, SettingError
 from mer4d.trained import Ensemble, Trained, trained_networks
 
 
@@ -112,9 +112,9 @@ BROKEN = {
     ),
     "no YAML": (lambda fold: (fold / "config.yaml").write_text("a: ["), r"the configuration of a training"),
     "no text": (lambda fold: (fold / "config.yaml").write_bytes(b"\xff"), r"the configuration of a training"),
-    "an unknown setting": (lambda fold: change(fold, magic=1), r"settings of model as this version takes them"),
+    "an unknown setting": (lambda fold: change(fold, magic=1), r"expected settings of MicroExpressionTask.*magic"),
     "a class that is not there": (
-        lambda fold: change(fold, network={"class_path": "elsewhere.Network"}), r"settings of model",
+        lambda fold: change(fold, network={"class_path": "elsewhere.Network"}), r"settings of MicroExpressionTask",
     ),
     "another network": (
         lambda fold: change(fold, network={"class_path": "mer4d.models.baselines.LinearOnGrid"}),
@@ -127,7 +127,7 @@ BROKEN = {
 def test_a_configuration_that_does_not_fit_is_one_sentence(kind, fold):
     spoil, message = BROKEN[kind]
     spoil(fold)
-    with pytest.raises(RunError, match=message) as raised:
+    with pytest.raises((RunError, SettingError), match=message) as raised:
         trained_networks(fold)[0].module()
     assert "\n" not in str(raised.value)
 
@@ -140,6 +140,13 @@ def test_a_place_without_networks(trained_run, tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RunError, match="found nothing of the kind"):
             trained_networks(place)
+
+
+def test_a_fold_knows_who_trained_it(trained_run, fold):
+    (trained,) = trained_networks(trained_run / "folds" / "S2")
+    assert trained.run == trained_run and trained.subjects == {"S1", "S3", "S4"}
+    (alone,) = trained_networks(fold)
+    assert alone.run is None and alone.subjects == frozenset()
 
 
 def test_an_ensemble_is_the_mean_of_its_networks(trained_run):
