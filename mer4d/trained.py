@@ -130,24 +130,27 @@ class Trained:
         return known - held_out
 
 
-def read_arguments(kind: type, settings: dict[str, Any], file: Path) -> dict[str, Any]:
+def read_arguments(kind: type, settings: Any, file: Path) -> dict[str, Any]:
     """Arguments of a class, but `problem`, as a configuration gives them, with classes that it names made into objects.
 
     Args:
         kind: The class.
-        settings: Plain values by name; what is missing has its default.
+        settings: A dict of plain values by name; what is missing has its default.
         file: Where they are from.
 
     Raises:
         SettingError: A setting is unknown or impossible.
     """
+    expected = f"settings of {kind.__name__}"
+    if not isinstance(settings, dict):
+        raise SettingError(file, expected, repr(settings), "correct them")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "settings", instantiate=False, skip={"problem"})
     try:
         return vars(parser.instantiate(parser.parse_object({"settings": settings})).settings)
     except ArgumentError as error:
         remedy = "correct them, or use the version, and the classes of your own, that they were written for"
-        raise SettingError(file, f"settings of {kind.__name__}", " ".join(str(error).split()), remedy) from error
+        raise SettingError(file, expected, " ".join(str(error).split()), remedy) from error
 
 
 def trained_networks(model: Path) -> tuple[Trained, ...]:

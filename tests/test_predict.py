@@ -144,7 +144,7 @@ FORMS = {
     "columns: {A: clip_id}\nnames: {joy: Joy}": r"names for positive.*found joy",
     "shape: round": r"settings of Submission",
     "[": r"a form of submission in YAML",
-    "": r"settings of Submission|a form of submission",
+    "": r"settings of Submission, found None",
 }
 
 
