@@ -1,6 +1,5 @@
 """Callbacks of the protocol: early stopping on validation subjects, class weights, the held-out fold, predictions."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,7 +117,10 @@ class LOSOFold(Callback):
         Raises:
             SettingError: Several processes test.
         """
-        _refuse_processes(trainer)
+        if trainer.world_size > 1:
+            raise SettingError(
+                "trainer.devices", "1, so that one process sees every clip", trainer.world_size, "set it to 1"
+            )
         self._rows = []
 
     def on_test_batch_end(
@@ -131,93 +133,22 @@ class LOSOFold(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keeps the probabilities (B, K) that `test_step` returned."""
-        data = trainer.datamodule
+        data, probabilities = trainer.datamodule, outputs.detach().cpu()
         fold = {"fold": data.test_subject, "seed": data.seed} | ({"leaky": 1} if data.leaky else {})
-        self._rows += _rows(pl_module, batch, outputs, fold, ("true", "prob", "pred"))
+        values = {
+            "true": batch["label"].cpu().int(),
+            "prob": probabilities,
+            "pred": pl_module.decide(probabilities).int(),
+        }
+        for row, (clip_id, subject) in enumerate(zip(batch["clip_id"], batch["subject"], strict=True)):
+            scores = {
+                f"{name}_{kind}": values[kind][row, k].item()
+                for k, name in enumerate(pl_module.problem.classes)
+                for kind in values
+            }
+            self._rows.append({"clip_id": clip_id, "subject": subject, **fold, **scores})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the predictions, whole or not at all."""
-        _write(self._rows, Path(self.directory or trainer.default_root_dir) / "predictions.csv")
-
-
-class PredictionWriter(Callback):
-    """Writes what `mer4d predict` predicts, a row per clip: clip_id, subject, and for each class c: c_prob and c_pred.
-
-    There is no truth in it, as the clips may have none. A challenge that wants another form gets it by `columns`, which
-    names the columns of the file and what goes into each, in order: `clip_id`, `subject`, `c_prob` or `c_pred` of a
-    class c, or `classes`, the names of the predicted classes joined by `+`. For instance
-
-        file: submission.csv
-        columns: {Filename: clip_id, Emotion: classes}
-
-    Args:
-        file: Name of the file, or a path, relative to the trainer's default_root_dir.
-        columns: Column of the file to what it holds; null for the columns above.
-    """
-
-    def __init__(self, file: Path = Path("predictions.csv"), columns: dict[str, str] | None = None) -> None:
-        self.file, self.columns = file, columns
-        self._rows: list[dict[str, Any]] = []
-
-    def on_predict_start(self, trainer: Trainer, pl_module: MicroExpressionTask) -> None:
-        """Starts with no predictions.
-
-        Raises:
-            SettingError: Several processes predict, or a column is to hold what there is not.
-        """
-        _refuse_processes(trainer)
-        self._rows = []
-        names = [f"{name}_{kind}" for name in pl_module.problem.classes for kind in ("prob", "pred")]
-        known = ["clip_id", "subject", *names, "classes"]
-        unknown = [field for field in (self.columns or {}).values() if field not in known]
-        if unknown:
-            raise SettingError(
-                "columns of PredictionWriter", f"some of {', '.join(known)}", ", ".join(unknown), "correct it"
-            )
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: MicroExpressionTask,
-        outputs: Tensor,
-        batch: dict,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keeps the probabilities (B, K) that `predict_step` returned."""
-        for row in _rows(pl_module, batch, outputs, {}, ("prob", "pred")):
-            if self.columns:
-                row["classes"] = "+".join(name for name in pl_module.problem.classes if row[f"{name}_pred"])
-                row = {column: row[field] for column, field in self.columns.items()}
-            self._rows.append(row)
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the predictions, whole or not at all."""
-        _write(self._rows, Path(trainer.default_root_dir) / self.file)
-
-
-def _rows(
-    task: MicroExpressionTask, batch: dict, probabilities: Tensor, more: dict[str, Any], kinds: tuple[str, ...]
-) -> Iterator[dict[str, Any]]:
-    """A row for each clip of a batch: clip_id, subject, what else there is, and the kinds of value for each class."""
-    probabilities = probabilities.detach().cpu()
-    predicted = task.decide(probabilities).int()
-    values = {"true": batch["label"].cpu().int(), "prob": probabilities, "pred": predicted}
-    for row, (clip_id, subject) in enumerate(zip(batch["clip_id"], batch["subject"], strict=True)):
-        scores = {
-            f"{name}_{kind}": values[kind][row, k].item()
-            for k, name in enumerate(task.problem.classes)
-            for kind in kinds
-        }
-        yield {"clip_id": clip_id, "subject": subject, **more, **scores}
-
-
-def _refuse_processes(trainer: Trainer) -> None:
-    if trainer.world_size > 1:
-        raise SettingError(
-            "trainer.devices", "1, so that one process sees every clip", trainer.world_size, "set it to 1"
-        )
-
-
-def _write(rows: list[dict[str, Any]], file: Path) -> None:
-    write_atomically(file, pd.DataFrame(rows).to_csv(index=False).encode())
+        file = Path(self.directory or trainer.default_root_dir) / "predictions.csv"
+        write_atomically(file, pd.DataFrame(self._rows).to_csv(index=False).encode())

@@ -1,4 +1,4 @@
-"""The command line: LightningCLI's fit, validate, test and predict, and this project's own commands."""
+"""The command line: LightningCLI's fit, validate and test, and this project's own commands."""
 
 import logging
 import os
@@ -23,8 +23,10 @@ from mer4d.check.report import check
 from mer4d.compare import compare_all
 from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError, SettingError
+from mer4d.export import export
 from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso, run_part
 from mer4d.parallel import progress_bars
+from mer4d.predict import predict
 from mer4d.report import result_table
 from mer4d.show import show_clips
 from mer4d.synth import write_corpus
@@ -50,6 +52,8 @@ COMMANDS = {
 
 FUNCTIONS = {
     "compare": (compare_all, "Say whether runs on the same clips are better than the first of them."),
+    "export": (export, "Write a trained network as ONNX and for torch.export, checked, with a model card."),
+    "predict": (predict, "Predict new clips with a checkpoint, a fold, or all networks of a run together."),
     "repeat": (recorded_name, "Run a finished LOSO again from its record, and say whether it comes out the same."),
     "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
 }
@@ -68,6 +72,11 @@ class MER4DCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("loso.leaky", "data.leaky")
         parser.link_arguments("data.problem", "model.problem", apply_on="instantiate")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Those of Lightning, but for `predict`, which takes its settings from the model that predicts."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: object) -> None:
         # Lightning offers no other place for a command that is not a method of its Trainer.
@@ -90,9 +99,17 @@ class MER4DCLI(LightningCLI):
         self._subcommand_parsers["ablation"].add_class_arguments(Ablation, "ablation")
         for name, (function, purpose) in FUNCTIONS.items():
             parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
-            if name == "compare":  # no parameter of a function becomes several positional arguments
+            # No parameter of a function becomes several positional arguments, or one that may be missing.
+            if name == "compare":
                 parser.add_argument("runs", nargs="+", type=Path, help="Folder of a run, and of others to compare.")
-            parser.add_function_arguments(function, as_positional=True, skip={"runs"})
+            parser.add_function_arguments(function, as_positional=True, skip={"runs", "source"})
+            if name == "predict":
+                parser.add_argument(
+                    "source",
+                    nargs="?",
+                    type=Path,
+                    help="A video, a folder of frames or of clips, a manifest, or a corpus.",
+                )
             subcommands.add_subcommand(name, parser, help=purpose)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
@@ -129,6 +146,14 @@ class MER4DCLI(LightningCLI):
     def compare(self) -> None:
         """Compares runs with the first of them."""
         show(compare_all(**self.config["compare"].as_dict()).render())
+
+    def predict(self) -> None:
+        """Predicts new clips."""
+        show(predict(**self.config["predict"].as_dict()).render())
+
+    def export(self) -> None:
+        """Writes a trained network for other software."""
+        print(export(**self.config["export"].as_dict()).render())
 
     def repeat(self) -> None:
         """Runs a finished LOSO again, in the folder beside it that its name and `_again` give."""

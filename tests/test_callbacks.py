@@ -5,7 +5,7 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from mer4d.callbacks import FocalClassWeights, LOSOFold, PredictionWriter, SubjectEarlyStopping
+from mer4d.callbacks import FocalClassWeights, LOSOFold, SubjectEarlyStopping
 from mer4d.clip import Problem
 from mer4d.errors import FoldError, SettingError
 from mer4d.models import TripleStreamMicroAttNet, class_weights
@@ -108,71 +108,8 @@ def test_a_planted_leak_is_caught(data, task, tmp_path, monkeypatch, loader):
         trainer(tmp_path, LOSOFold()).fit(task, datamodule=data)
 
 
-@problems
-def test_predict_writes_a_row_per_clip_without_truth(data, task, problem, tmp_path):
-    data.predict_dataloader = lambda: data.loader("S1", "S2", "S4")  # three batches
-    run = trainer(tmp_path, PredictionWriter())
-    expected = torch.cat(run.predict(task, datamodule=data))
-    table = pd.read_csv(tmp_path / "predictions.csv")
-    names = [f"{name}_{kind}" for name in problem.classes for kind in ("prob", "pred")]
-    assert table.columns.tolist() == ["clip_id", "subject", *names]
-    assert table.clip_id.tolist() == [clip.clip_id for clip in data.clips if clip.subject != "S3"]
-    assert table[names[::2]].to_numpy() == pytest.approx(expected.numpy(), abs=1e-6)
-    assert (table[names[1::2]].to_numpy() == task.decide(expected).numpy()).all()
-    run.predict(task, datamodule=data)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "predictions.csv"), table)
-
-
-class Fixed(torch.nn.Module):
-    """Logits that are the same for every clip."""
-
-    def __init__(self, problem: Problem, logits: list[float]):
-        super().__init__()
-        self.logits = torch.nn.Parameter(torch.tensor(logits))
-
-    def forward(self, flow):
-        return self.logits.expand(len(flow), -1)
-
-
-@pytest.mark.parametrize(
-    ("problem", "expected"), [(DUAL_VIEW, "positive+others"), (SINGLE_VIEW, "negative")], ids=["several", "one"]
-)
-def test_predictions_in_the_form_of_a_challenge(in_memory, problem, expected, tmp_path):
-    task = MicroExpressionTask(
-        problem, lambda problem: Fixed(problem, [2.0, -1.0, -1.0, -1.0, 1.0][: len(problem.classes)])
-    )
-    columns = {"Filename": "clip_id", "Emotion": "classes", "P": "negative_prob"}
-    writer = PredictionWriter("handed_in/submission.csv", columns)
-    trainer(tmp_path, writer).predict(task, datamodule=in_memory(problem, "S2"))
-    table = pd.read_csv(tmp_path / "handed_in" / "submission.csv")
-    assert table.columns.tolist() == list(columns)
-    assert table.Filename.tolist() == ["S2_1", "S2_2", "S2_3"] and table.Emotion.unique().tolist() == [expected]
-    assert table.P.between(0, 1).all() and not (tmp_path / "predictions.csv").exists()
-
-
-def test_a_column_that_cannot_be_filled_is_told_before_anything_is_predicted(data, task, tmp_path):
-    class Untouched(PredictionWriter):
-        def on_predict_batch_end(self, *args, **kwargs):
-            raise AssertionError
-
-    writer = Untouched(columns={"Filename": "clip_id", "Joy": "joy_pred"})
-    with pytest.raises(SettingError, match=r"columns of PredictionWriter: expected some of clip_id.*found joy_pred"):
-        trainer(tmp_path, writer).predict(task, datamodule=data)
-
-
-def test_predictions_are_written_whole_or_not_at_all(data, task, tmp_path):
-    (tmp_path / "predictions.csv").write_text("before")
-    data.predict_dataloader = lambda: data.loader("S1", "S2")
-    run = trainer(tmp_path, PredictionWriter())
-    task.predict_step = lambda batch, batch_idx: task(batch["flow"]) if batch_idx == 0 else 1 / 0
-    with pytest.raises(ZeroDivisionError):
-        run.predict(task, datamodule=data)
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("predictions.csv", "before")]
-
-
-@pytest.mark.parametrize("stage", ["test", "predict"])
-def test_one_of_several_processes_would_not_know_all_clips(data, task, tmp_path, monkeypatch, stage):
-    run = trainer(tmp_path, LOSOFold(), PredictionWriter())
+def test_one_of_several_processes_would_not_know_all_clips(data, task, tmp_path, monkeypatch):
+    run = trainer(tmp_path, LOSOFold())
     monkeypatch.setattr(Trainer, "world_size", 2)
     with pytest.raises(SettingError, match=r"trainer\.devices: expected 1.*found 2"):
-        getattr(run, stage)(task, datamodule=data)
+        run.test(task, datamodule=data)

@@ -12,8 +12,9 @@ import yaml
 from mer4d.cli import main
 
 COMMANDS = (
-    *("fit", "validate", "test", "predict"),
-    *("check", "manifest", "prepare", "show", "loso", "audit", "ablation", "compare", "repeat", "synth"),
+    *("fit", "validate", "test"),
+    *("check", "manifest", "prepare", "show", "loso", "audit", "ablation", "compare", "repeat"),
+    *("predict", "export", "synth"),
 )
 
 
@@ -33,12 +34,14 @@ def test_help_of_a_command_explains_its_options(command, capsys):
         "synth": "Number of people",
         "compare": "Folder of a run",
         "repeat": "Folder of a run",
+        "predict": "A video",
+        "export": "A checkpoint",
         "ablation": "Rows that run at once",
     }
     assert known.get(command, "Subject to hold out") in text
 
 
-def test_fit_test_and_predict_with_the_same_configuration(quick, tmp_path):
+def test_fit_and_test_with_the_same_configuration(quick, tmp_path):
     checkpoint = "--trainer.callbacks=ModelCheckpoint"
     place = [f"--trainer.callbacks.dirpath={tmp_path}", "--trainer.callbacks.filename=fold"]
     fold = [*quick, "--data.test_subject=S2", f"--trainer.default_root_dir={tmp_path}"]
@@ -48,7 +51,6 @@ def test_fit_test_and_predict_with_the_same_configuration(quick, tmp_path):
     main(["validate", *fold, f"--ckpt_path={saved}"])
     main(["test", *fold, f"--ckpt_path={saved}"])
     assert set(pd.read_csv(tmp_path / "predictions.csv").subject) == {"S2"}
-    main(["predict", *fold, f"--ckpt_path={saved}"])
 
 
 def test_configuration_of_a_fold_repeats_the_fold(quick, tmp_path):
@@ -87,7 +89,7 @@ def test_print_config_shows_defaults_and_overrides(capsys):
     assert config["model"]["network"]["init_args"]["width"] == 3
     assert config["model"]["optimizer"]["class_path"] == "torch.optim.Adam"
     names = [callback["class_path"].rpartition(".")[2] for callback in config["trainer"]["callbacks"]]
-    assert names == ["FocalClassWeights", "SubjectEarlyStopping", "ModelCheckpoint", "LOSOFold", "PredictionWriter"]
+    assert names == ["FocalClassWeights", "SubjectEarlyStopping", "ModelCheckpoint", "LOSOFold"]
     assert config["trainer"]["logger"]["init_args"]["offline"] is True
 
 

@@ -540,18 +540,12 @@ def test_leave_one_corpus_out(tmp_path, monkeypatch, capsys):
 
 
 def test_labels_for_the_first_list_predictions_for_the_second(ready):
-    callbacks = """trainer:
-  callbacks:
-    - class_path: ModelCheckpoint
-      init_args: {dirpath: trained, filename: last}
-    - class_path: mer4d.callbacks.PredictionWriter
-      init_args:
-        file: submission.csv
-        columns: {Filename: clip_id, Emotion: classes}
-"""
-    Path("challenge.yaml").write_text(callbacks)
-    main(["fit", "--config=challenge.yaml", *ready])
-    main(["predict", "--config=challenge.yaml", *ready, "--ckpt_path=trained/last.ckpt"])
-    table = pd.read_csv("submission.csv")
+    place = ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.dirpath=checkpoints"]
+    main(["fit", *ready, *place, "--trainer.callbacks.filename=last"])
+    Path("corpus.yaml").write_text("data: {root: ., corpus: {class_path: mer4d.data.ReadyFlow}}")
+    Path("form.yaml").write_text("columns: {Filename: clip_id, Emotion: classes}")
+    settings = ["--config=corpus.yaml", "--submission=form.yaml", "--out=handed_in", "--on_error=skip"]
+    main(["predict", "checkpoints/last.ckpt", *settings])
+    table = pd.read_csv("handed_in/submission.csv")
     assert table.columns.tolist() == ["Filename", "Emotion"] and table.Filename.tolist() == ["E1", "E2"]
     assert set(table.Emotion) <= set(SINGLE_VIEW.classes)

@@ -16,8 +16,8 @@ ROOMS = (
     ("preprocess",),
     ("models",),
     ("data", "synth"),
-    ("task", "callbacks", "show"),
-    ("loso", "report", "check", "compare", "audit", "ablation"),
+    ("task", "callbacks", "trained", "show"),
+    ("loso", "report", "check", "compare", "audit", "ablation", "predict", "export", "model_card"),
     ("cli", "__main__"),
 )
 """From the ground up; "" is the package itself, `mer4d/__init__.py`."""

@@ -13,8 +13,10 @@ from mer4d.data.corpora import (
     FourDME,
     Manifest,
     Member,
+    NewClips,
     ReadyFlow,
     Survey,
+    Unlabelled,
     write_manifest,
 )
 from mer4d.data.datamodule import MER4DDataModule
@@ -35,8 +37,10 @@ __all__ = [
     "MER4DDataModule",
     "Manifest",
     "Member",
+    "NewClips",
     "ReadyFlow",
     "Survey",
+    "Unlabelled",
     "hold_out",
     "label_matrix",
     "leave_one_out",

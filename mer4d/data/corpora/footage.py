@@ -74,6 +74,39 @@ def list_frames(place: Path, root: Path, views: tuple[str, ...] | None = None) -
     return Footage(frames, tuple(first))
 
 
+def list_clips(root: Path, views: tuple[str, ...]) -> tuple[str, ...]:
+    """Finds the clips that a folder is or holds, without opening a file.
+
+    A folder with stills or meshes of its own, or with a folder or video for each view, is one clip. Of any other one
+    every folder and video in it is a clip.
+
+    Args:
+        root: The folder.
+        views: Names of the folders, or of the videos without suffix, that show one view each.
+
+    Returns:
+        Places relative to the root, `.` where it is the clip itself.
+
+    Raises:
+        FrameError: There is none, or the folder cannot be read.
+    """
+    files, folders = _entries(root, root)
+    if not files and not folders:
+        raise FrameError(root, "a clip, or folders and videos of one each", "none", REMEDY)
+    names = {*(folder.name for folder in folders), *(file.stem for file in files)}
+    if any(_kind(file) != "videos" for file in files) or (len(views) > 1 and {*views} <= names):
+        return (".",)
+    return tuple(path.name for path in (*folders, *files))
+
+
+def is_split(place: Path, root: Path) -> bool:
+    """Whether a clip has no frames at its place itself, so that there must be a folder or video for each view."""
+    if not place.is_dir():
+        return False
+    files, _ = _entries(place, root)
+    return len(files) != 1 and all(_kind(file) == "videos" for file in files)
+
+
 def gaps(numbers: Iterable[int], first: int, last: int) -> tuple[int, ...]:
     """Numbers within first..last that are missing.
 

@@ -81,7 +81,8 @@ class Manifest(SheetCorpus):
         needed = ("clip_id", "subject", "frames")
         rows = _read_parquet(path, needed) if path.suffix == ".parquet" else read_table(path, needed)
         header = rows[0].cells
-        if not ({"onset", "offset"} <= header.keys() or {"onset_frame", "offset_frame"} <= header.keys()):
+        told = {"onset", "offset"} <= header.keys() or {"onset_frame", "offset_frame"} <= header.keys()
+        if not told and not self.whole:
             expected = "columns onset and offset, or onset_frame and offset_frame"
             raise AnnotationError(path, expected, ", ".join(header), "add the columns")
         return rows

@@ -42,7 +42,7 @@ class ConstantPredictor(nn.Module):
             SettingError: The flow has another shape.
         """
         check_flow(flow, self.problem)
-        return self.bias.expand(len(flow), -1)
+        return self.bias.expand(flow.shape[0], -1)
 
 
 class PriorRandom(ConstantPredictor):
