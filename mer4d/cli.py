@@ -23,6 +23,7 @@ from mer4d.check.report import check
 from mer4d.compare import compare_all
 from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError, SettingError
+from mer4d.explain import explain_run
 from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso, run_part
 from mer4d.parallel import progress_bars
 from mer4d.report import result_table
@@ -48,6 +49,7 @@ COMMANDS = {
 
 FUNCTIONS = {
     "compare": (compare_all, "Say whether runs on the same clips are better than the first of them."),
+    "explain": (explain_run, "Say what moved a finished LOSO to its predictions, and where on the face."),
     "repeat": (recorded_name, "Run a finished LOSO again from its record, and say whether it comes out the same."),
     "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
 }
@@ -121,6 +123,10 @@ class MER4DCLI(LightningCLI):
     def compare(self) -> None:
         """Compares runs with the first of them."""
         show(compare_all(**self.config["compare"].as_dict()).render())
+
+    def explain(self) -> None:
+        """Explains the predictions of a run."""
+        show(explain_run(**self.config["explain"].as_dict()).render())
 
     def repeat(self) -> None:
         """Runs a finished LOSO again, in the folder beside it that its name and `_again` give."""
