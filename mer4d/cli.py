@@ -23,6 +23,7 @@ from mer4d.check.report import check
 from mer4d.compare import compare_all
 from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError, SettingError
+from mer4d.explain import explain_run
 from mer4d.export import export
 from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso, run_part
 from mer4d.parallel import progress_bars
@@ -54,6 +55,7 @@ FUNCTIONS = {
     "compare": (compare_all, "Say whether runs on the same clips are better than the first of them."),
     "export": (export, "Write a trained network as ONNX and for torch.export, checked, with a model card."),
     "predict": (predict, "Predict new clips with a checkpoint, a fold, or all networks of a run together."),
+    "explain": (explain_run, "Say what moved a finished LOSO to its predictions, and where on the face."),
     "repeat": (recorded_name, "Run a finished LOSO again from its record, and say whether it comes out the same."),
     "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
 }
@@ -154,6 +156,10 @@ class MER4DCLI(LightningCLI):
     def export(self) -> None:
         """Writes a trained network for other software."""
         print(export(**self.config["export"].as_dict()).render())
+
+    def explain(self) -> None:
+        """Explains the predictions of a run."""
+        show(explain_run(**self.config["explain"].as_dict()).render())
 
     def repeat(self) -> None:
         """Runs a finished LOSO again, in the folder beside it that its name and `_again` give."""

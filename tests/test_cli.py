@@ -14,7 +14,7 @@ from mer4d.cli import main
 COMMANDS = (
     *("fit", "validate", "test"),
     *("check", "manifest", "prepare", "show", "loso", "audit", "ablation", "compare", "repeat"),
-    *("predict", "export", "synth"),
+    *("explain", "predict", "export", "synth"),
 )
 
 
