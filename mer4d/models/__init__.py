@@ -21,7 +21,7 @@ from mer4d.models.metrics import (
 )
 from mer4d.models.microattnet import Attention, TripleStreamMicroAttNet
 from mer4d.models.ranking import average_precision, roc_auc
-from mer4d.models.subjects import bootstrap_interval, counts_by_subject, worst_subjects
+from mer4d.models.subjects import bootstrap_interval, counts_by_subject, subject_scores, worst_subjects
 from mer4d.models.thresholds import best_thresholds
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "roc_auc",
     "scores_from_counts",
     "softmax_focal_loss",
+    "subject_scores",
     "uar",
     "uf1",
     "worst_subjects",
