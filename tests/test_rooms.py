@@ -12,11 +12,11 @@ import mer4d
 
 PACKAGE = Path(mer4d.__file__).parent
 ROOMS = (
-    ("", "clip", "cache", "errors", "parallel"),
+    ("", "clip", "cache", "errors", "parallel", "pictures"),
     ("preprocess",),
     ("models",),
     ("data", "synth"),
-    ("task", "callbacks"),
+    ("task", "callbacks", "show"),
     ("loso", "report", "check", "compare", "audit", "ablation", "page"),
     ("cli", "__main__"),
 )
