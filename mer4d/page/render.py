@@ -5,14 +5,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mer4d.ablation.table import MARKS
 from mer4d.cache import write_atomically
 from mer4d.compare import compare_all, exchanges
-from mer4d.errors import SettingError
+from mer4d.errors import MER4DError, SettingError
 from mer4d.loso.settings import flat, matters
+from mer4d.page.clips import Pictures, picture_clip, png_uri, read_data
 from mer4d.page.record import Record, read_record
+from mer4d.pictures import colour_wheel
 
 SHAPES = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
@@ -70,6 +73,10 @@ def write_page(runs: Sequence[Path], out: Path | None = None, clips: int = 6) ->
 def render(records: Sequence[Record], clips: int) -> str:
     """The page of some runs, of which the first is the one that the others are compared with."""
     first, several = records[0], len(records) > 1
+    letters = [chr(65 + k % 26) * (1 + k // 26) for k in range(len(records))] if several else [""]
+    subject_of = dict(zip(first.predictions.clips, first.predictions.subjects, strict=True))
+    worst, best = first.extremes(clips)
+    pictures, reason = draw_clips(first, [*worst, *best])
     comparisons = compare_all([record.folder for record in records]) if several else None
     environment = Environment(
         loader=PackageLoader("mer4d.page", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -81,10 +88,11 @@ def render(records: Sequence[Record], clips: int) -> str:
         "panels": panels,
         "command": lambda record: shlex.join(["mer4d", "repeat", str(record.folder)]),
         "settings": settings,
+        "points": lambda curve: polyline(np.linspace(0, 1, len(curve)), curve / (curve.max() or 1)),
     }
     return environment.get_template("page.html").render(
         records=records,
-        letters=[chr(65 + k % 26) * (1 + k // 26) for k in range(len(records))] if several else [""],
+        letters=letters,
         marks=SHAPES,
         figures=figures(records),
         matrices=MATRICES,
@@ -92,11 +100,52 @@ def render(records: Sequence[Record], clips: int) -> str:
             (name, [record.subjects[name] for record in records], first.predictions.subjects.count(name))
             for name in first.subjects
         ],
-        extremes=[],
-        no_pictures="",
+        extremes=[
+            (heading, [(name, subject_of[name], first.losses[name], pictures.get(name), answers(records, letters, name)) for name in names])
+            for heading, names in (("Worst", worst), ("Best", best))
+        ],
+        clips=clips,
+        no_pictures=reason,
+        wheel=png_uri(colour_wheel(120)),
         pairs=list(zip(comparisons.pairs, comparisons.corrected, strict=True)) if several else [],
         exchanges=exchanges(comparisons.pairs[0].uf1) if several else "",
     )
+
+
+def draw_clips(record: Record, clips: Sequence[str]) -> tuple[dict[str, Pictures], str]:
+    """Pictures of clips by name, or none and the reason why."""
+    if not clips:
+        return {}, ""
+    try:
+        data = read_data(record)
+        return {name: picture_clip(data, name) for name in clips}, ""
+    except MER4DError as error:
+        return {}, f"{type(error).__name__}: {error}"
+
+
+class Answer(NamedTuple):
+    """What the runs say of a class of a clip."""
+
+    name: str
+    true: bool
+    probabilities: list[float]
+    """Of each run, the mean over its seeds."""
+    predicted: str
+
+
+def answers(records: Sequence[Record], letters: Sequence[str], clip: str) -> list[Answer]:
+    """What the runs say of a clip, class by class."""
+    row = records[0].predictions.clips.index(clip)
+    found = []
+    for k, name in enumerate(records[0].classes):
+        said = []
+        for record, letter in zip(records, letters, strict=True):
+            votes = record.predictions.predicted[:, row, k]
+            share = "" if votes.all() else f"{int(votes.sum())} of {len(votes)}"
+            said += [f"{letter} {share}".strip() or "yes"] * bool(votes.any())
+        means = [record.predictions.probabilities[:, row, k].mean().item() for record in records]
+        found.append(Answer(name, bool(records[0].predictions.target[row, k]), means, ", ".join(said)))
+    return found
 
 
 def warnings(record: Record) -> Iterator[tuple[bool, str]]:
