@@ -14,6 +14,7 @@ from pytorch_lightning import LightningDataModule
 from scipy.ndimage import map_coordinates
 from torch.utils.data import DataLoader
 
+from mer4d.cli import main
 from mer4d.clip import EMOTIONS, Clip, Frame
 from mer4d.data.folds import Fold, leave_one_out
 
@@ -209,6 +210,14 @@ def quick(packed_corpus, cache, tmp_path, monkeypatch) -> list[str]:
     """Overrides for quick runs on the packed corpus, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     return [*QUICK, f"--data.root={packed_corpus}", f"--data.cache={cache}"]
+
+
+@pytest.fixture(scope="session")
+def trained_run(packed_corpus, cache, tmp_path_factory) -> Path:
+    """A finished run on the packed corpus, two epochs for each of four folds; not to be changed."""
+    runs = tmp_path_factory.mktemp("runs")
+    main(["loso", *QUICK, f"--data.root={packed_corpus}", f"--data.cache={cache}", f"--loso.runs={runs}"])
+    return runs / "quick"
 
 
 class InMemory(LightningDataModule):

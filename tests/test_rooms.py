@@ -16,7 +16,7 @@ ROOMS = (
     ("preprocess",),
     ("models",),
     ("data", "synth"),
-    ("task", "callbacks", "show"),
+    ("task", "callbacks", "show", "trained"),
     ("loso", "report", "check", "compare", "audit", "ablation", "page"),
     ("cli", "__main__"),
 )

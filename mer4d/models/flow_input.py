@@ -3,34 +3,47 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mer4d.clip import CHANNELS, Problem
 from mer4d.errors import SettingError
 
 
-def clip_normalized(flow: Tensor) -> Tensor:
+class ClipNormalization(nn.Module):
     """Divides the flow of each clip by its root-mean-square.
 
     MEs differ tenfold in strength; one number per clip takes that away and keeps the ratio between channels, views and
-    phases.
-
-    Args:
-        flow: (B, ...) float, pixels; all but the first axis belong to one clip.
-
-    Returns:
-        The same shape, unit 1.
+    phases. A module without parameters, so that a hook can see it and take its place, as `mer4d.explain` does.
 
     Example:
-        >>> clip_normalized(torch.tensor([[3.0, -3.0], [0.1, 0.1], [0.0, 0.0]])).round(decimals=3)
+        >>> ClipNormalization()(torch.tensor([[3.0, -3.0], [0.1, 0.1], [0.0, 0.0]])).round(decimals=3)
         tensor([[ 1., -1.],
                 [ 1.,  1.],
                 [ 0.,  0.]])
     """
-    # The lower bound keeps the noise of a clip without motion small.
-    values = flow[:1].numel()
-    norm = torch.linalg.vector_norm(flow, dim=tuple(range(1, flow.ndim)), keepdim=True)
-    return flow / (norm / values**0.5).clamp_min(1e-3)
+
+    def forward(self, flow: Tensor) -> Tensor:
+        """Flow (B, ...) float, pixels, all but the first axis of one clip, to the same shape, unit 1."""
+        return flow / self.strength(flow)
+
+    @staticmethod
+    def strength(flow: Tensor) -> Tensor:
+        """What flow (B, ...) is divided by, (B, 1, ...), pixels."""
+        # The lower bound keeps the noise of a clip without motion small.
+        values = flow[:1].numel()
+        norm = torch.linalg.vector_norm(flow, dim=tuple(range(1, flow.ndim)), keepdim=True)
+        return (norm / values**0.5).clamp_min(1e-3)
+
+
+def normalization(setting: str) -> nn.Module:
+    """What a network does with the strength of a clip: "clip" takes it away, "none" keeps it.
+
+    Raises:
+        SettingError: It is another setting.
+    """
+    if setting not in ("clip", "none"):
+        raise SettingError("network setting normalize", "clip or none", repr(setting), "choose one of them")
+    return ClipNormalization() if setting == "clip" else nn.Identity()
 
 
 def check_flow(flow: Tensor, problem: Problem, smallest_side: int = 1) -> None:

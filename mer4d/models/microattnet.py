@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from mer4d.clip import CHANNELS, Problem
 from mer4d.errors import SettingError
-from mer4d.models.flow_input import check_flow, clip_normalized, positions
+from mer4d.models.flow_input import check_flow, normalization, positions
 
 GRID = 4
 """Cells along each side of the grid that a stream's maps are averaged over."""
@@ -168,8 +168,6 @@ class TripleStreamMicroAttNet(nn.Module):
                 raise SettingError(f"network setting {name}", "a number of at least 1", value, "raise it")
         if not 0 <= dropout < 1:
             raise SettingError("network setting dropout", "a share from 0 to below 1", dropout, "correct it")
-        if normalize not in ("clip", "none"):
-            raise SettingError("network setting normalize", "clip or none", repr(normalize), "choose one of them")
         self.problem = problem
         self.views = positions("views", views, problem.views)
         self.phases = positions("phases", phases, problem.phases)
@@ -188,7 +186,7 @@ class TripleStreamMicroAttNet(nn.Module):
                 channels[0],
                 "add a channel or set fusion_attention to false",
             )
-        self.normalize = normalize
+        self.normalized = normalization(normalize)
         planes = len(self.views) * len(self.phases)
         self.streams = nn.ModuleDict(
             {
@@ -219,8 +217,7 @@ class TripleStreamMicroAttNet(nn.Module):
         for axis, chosen in enumerate((self.views, self.phases, self.channels), start=1):
             if len(chosen) < flow.shape[axis]:
                 flow = flow[(slice(None),) * axis + (chosen,)]
-        if self.normalize == "clip":
-            flow = clip_normalized(flow)
+        flow = self.normalized(flow)
         # Convolutions are a quarter faster where the planes of a pixel lie side by side.
         planes = flow.permute(3, 0, 4, 5, 1, 2).flatten(-2).movedim(-1, 2)
         found = [stream(plane) for stream, plane in zip(self.streams.values(), planes, strict=True)]

@@ -5,10 +5,9 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jsonargparse import ArgumentError, ArgumentParser
 from PIL import Image
 
 from mer4d.data import MER4DDataModule
@@ -16,6 +15,7 @@ from mer4d.errors import RunError
 from mer4d.page.record import Record
 from mer4d.pictures import flow_arrows, flow_colours, png
 from mer4d.show import ProcessedClip, process
+from mer4d.trained import CHECKPOINT, Trained
 
 SPACING = 16
 """Side of the square of one arrow, in pixels of the crop."""
@@ -61,13 +61,7 @@ def read_data(record: Record) -> MER4DDataModule:
     Raises:
         MER4DError: It is no longer at hand, or no longer what it was.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(MER4DDataModule, "data")
-    try:
-        data = parser.instantiate(parser.parse_object({"data": record.config["data"]})).data
-    except (ArgumentError, KeyError, TypeError) as error:
-        found = " ".join(str(error).split())
-        raise RunError(record.folder / "config.yaml", "settings of data", found, "run with this version") from error
+    data = Trained(record.folder / CHECKPOINT).data_module()  # of which only the configuration beside it is read
     if (digest := data.digest) != (before := record.metrics["data_digest"]):
         expected, found = f"the data of the run ({before[:8]})", f"others ({digest[:8]})"
         raise RunError(data.root, expected, found, "restore the corpus as it was, or run anew")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mer4d.clip import Problem
 from mer4d.errors import SettingError
-from mer4d.models.flow_input import check_flow, clip_normalized, positions
+from mer4d.models.flow_input import check_flow, normalization, positions
 
 
 class FlowNetwork(nn.Module):
@@ -37,9 +37,8 @@ class FlowNetwork(nn.Module):
         normalize: Literal["clip", "none"] = "clip",
     ) -> None:
         super().__init__()
-        if normalize not in ("clip", "none"):
-            raise SettingError("network setting normalize", "clip or none", repr(normalize), "choose one of them")
         self.problem, self.smallest_side, self.normalize = problem, smallest_side, normalize
+        self.normalized = normalization(normalize)
         self.views = positions("views", views, problem.views)
         self.phases = positions("phases", phases, problem.phases)
 
@@ -56,10 +55,6 @@ class FlowNetwork(nn.Module):
         """
         check_flow(flow, self.problem, self.smallest_side)
         return flow[:, self.views][:, :, self.phases].flatten(1, 2)
-
-    def normalized(self, values: Tensor) -> Tensor:
-        """Values (B, ...) by the setting `normalize`."""
-        return clip_normalized(values) if self.normalize == "clip" else values
 
 
 def check_dropout(dropout: float) -> None:

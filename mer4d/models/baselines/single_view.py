@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from mer4d.clip import CHANNELS, Problem
 from mer4d.errors import SettingError
 from mer4d.models.baselines.flow_network import FlowNetwork
+from mer4d.models.flow_input import normalization
 from mer4d.models.microattnet import grid_mean
 
 
@@ -66,6 +67,7 @@ class SingleViewNetwork(FlowNetwork, ABC):
         if join not in ("features", "logits"):
             raise SettingError("network setting join", "features or logits", repr(join), "choose one of them")
         self.size, self.join, self.strain = size, join, "strain" in channels
+        self.normalized_strain = normalization(normalize)
         self.channels = [CHANNELS.index(name) for name in channels if name != "strain"]
         self.classify = nn.Linear(features * self.planes if join == "features" else features, len(problem.classes))
 
@@ -78,7 +80,7 @@ class SingleViewNetwork(FlowNetwork, ABC):
         flow = self.seen(flow)
         images = self.normalized(flow[:, :, self.channels])
         if self.strain:
-            images = torch.cat([images, self.normalized(optical_strain(flow[:, :, :2]))], 2)
+            images = torch.cat([images, self.normalized_strain(optical_strain(flow[:, :, :2]))], 2)
         return images if self.size is None else grid_mean(images, self.size)
 
     def forward(self, flow: Tensor) -> Tensor:
