@@ -2,18 +2,19 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from mer4d.clip import CHANNELS
 from mer4d.data import MER4DDataModule
-from mer4d.errors import RunError
+from mer4d.errors import MER4DError, RunError
+from mer4d.explain import Explanations, explain_run
 from mer4d.page.record import Record
-from mer4d.pictures import flow_arrows, flow_colours, png
+from mer4d.pictures import flow_arrows, flow_colours, heat_overlay, png
 from mer4d.show import ProcessedClip, process
 from mer4d.trained import CHECKPOINT, Trained
 
@@ -31,28 +32,47 @@ class Picture(NamedTuple):
     caption: str
 
 
-class Curve(NamedTuple):
-    """Motion of a clip from onset to offset."""
-
-    values: np.ndarray
-    """(T,) pixels of the reduced crop."""
-    apexes: tuple[tuple[str, float], ...]
-    """What each apex is, and where it lies, from 0 at the onset to 1 at the offset."""
-
-
 @dataclass(frozen=True)
 class Pictures:
-    """What a page shows of a clip.
+    """What a page shows of a clip beside its probabilities.
 
     Args:
-        said: How to read them.
-        groups: For each view, faces and flow.
-        curve: None where the flow is ready-made.
+        said: Scales of the pictures, in words.
+        groups: Pictures that stand together: the faces of a view, or its flow in a phase.
+        curve: (T,) motion from onset to offset, pixels of the reduced crop; empty where the flow is ready-made.
+        apexes: What each apex is, and its place from 0 at the onset to 1 at the offset.
+        attention: Weight of the stream of each channel; empty where the network has no such attention.
     """
 
     said: str
     groups: tuple[tuple[Picture, ...], ...]
-    curve: Curve | None
+    curve: np.ndarray
+    apexes: tuple[tuple[str, float], ...]
+    attention: dict[str, float]
+
+
+def picture_clips(record: Record, clips: Sequence[str]) -> tuple[dict[str, Pictures], list[str]]:
+    """Draws clips as far as the corpus and the networks of the run are at hand.
+
+    Args:
+        record: The run.
+        clips: Names of clips.
+
+    Returns:
+        Pictures by clip, and what is missing and why.
+    """
+    if not clips:
+        return {}, []
+    try:
+        data = read_data(record)
+        shown = {name: process(data, name) for name in clips}
+    except MER4DError as error:
+        return {}, [f"No pictures. {type(error).__name__}: {error}"]
+    try:
+        reasons, explanations = [], explain_run(record.folder, list(clips))
+    except MER4DError as error:
+        reasons, explanations = [f"No heat maps and no attention. {type(error).__name__}: {error}"], None
+    return {name: picture(clip, explanations) for name, clip in shown.items()}, reasons
 
 
 def read_data(record: Record) -> MER4DDataModule:
@@ -68,58 +88,61 @@ def read_data(record: Record) -> MER4DDataModule:
     return data
 
 
-def picture_clip(data: MER4DDataModule, clip_id: str) -> Pictures:
-    """Draws a clip as the network saw it.
-
-    Raises:
-        MER4DError: It cannot be processed.
-    """
-    clip = process(data, clip_id)
-    flow = clip.entry.flow
+def picture(clip: ProcessedClip, explanations: Explanations | None) -> Pictures:
+    """Draws a clip as the network saw it, and what moved the network if that is known."""
+    flow, heat, attention = clip.entry.flow, None, {}
     largest = float(np.percentile(np.hypot(flow[:, :, 0], flow[:, :, 1]), 99.5)) or 1.0
     gain = float(f"{1.5 * SPACING / largest:.1g}")
-    said = f"full colour at {largest:.2g} px of motion"
-    groups = []
+    said = [f"full colour of the flow at {largest:.2g} px"]
+    if clip.crops is not None:
+        said.append(f"arrows {gain:g} times the motion")
+    if explanations is not None:
+        row = explanations.clip_id.tolist().index(clip.clip.clip_id)
+        weights = zip(CHANNELS, explanations.fusion[row].tolist(), strict=True)
+        attention = {name: weight for name, weight in weights if weight == weight}
+        if clip.crops is not None:
+            heat = explanations.heat[row].clip(min=0)
+            said.append(f"heat where motion speaks for {explanations.explained[row]}")
+    groups: list[tuple[Picture, ...]] = []
     for view, name in enumerate(clip.views):
-        if clip.crops is not None:
-            groups.append(tuple(_faces(clip, view, name)))
-        groups.append(tuple(_flow(clip, view, name, largest, gain)))
-    if clip.crops is None:
-        return Pictures(said, tuple(groups), None)
-    last = clip.clip.offset - clip.clip.onset
-    apexes = {"detected": int(clip.entry.detected_apex), "annotated": clip.clip.apex}
-    places = tuple(
-        (f"apex {kind}, frame {position}", (position - clip.clip.onset) / last)
-        for kind, position in apexes.items()
-        if position is not None
-    )
-    return Pictures(
-        f"{said}; arrows {gain:g} times the motion", tuple(groups), Curve(clip.entry.curve, places)
-    )
+        faces = {} if clip.crops is None else {moment: clip.at(moment)[view] for moment in clip.moments}
+        if faces:
+            captions = [f"{moment} ({position})" for moment, position in clip.moments.items()]
+            groups.append(tuple(map(_face, faces.values(), captions, [f"{name}, {each}" for each in captions])))
+        for phase, span in enumerate(each.replace("_", " to ") for each in clip.phases):
+            colours, text = png(flow_colours(flow[view, phase, :2], largest)), f"{name}, {span}"
+            drawn = [Picture(data_uri("png", colours), f"{text}, flow as colours", span)]
+            if faces:
+                face = list(faces.values())[phase]
+                arrows = flow_arrows(face, flow[view, phase, :2], gain, SPACING)
+                drawn.append(_face(arrows, "arrows", f"{text}, flow as arrows"))
+            if heat is not None:
+                drawn.append(_face(heat_overlay(face, heat[view, phase], heat.max()), "heat", f"{text}, heat"))
+            groups.append(tuple(drawn))
+    return Pictures("; ".join(said), tuple(groups), clip.entry.curve, tuple(_apexes(clip)), attention)
 
 
-def _faces(clip: ProcessedClip, view: int, name: str) -> Iterator[Picture]:
-    for moment, position in clip.moments.items():
-        text = f"{name} view at the {moment}"
-        yield Picture(webp(clip.at(moment)[view]), text, f"{name}, {moment} ({position})")
-
-
-def _flow(clip: ProcessedClip, view: int, name: str, largest: float, gain: float) -> Iterator[Picture]:
-    starts = [start for start, _ in pairwise(clip.moments)]
-    for phase, uv in enumerate(clip.entry.flow[view, :, :2]):
-        span = clip.phases[phase].replace("_", " to ")
-        yield Picture(png_uri(flow_colours(uv, largest)), f"{name} view, flow from {span} as colours", span)
-        if clip.crops is not None:
-            face = flow_arrows(clip.at(starts[phase])[view], uv, gain, SPACING)
-            yield Picture(webp(face), f"{name} view, flow from {span} as arrows", "as arrows")
-
-
-def png_uri(picture: np.ndarray) -> str:
-    """A picture (H, W) or (H, W, 3) uint8 as PNG in a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}"
-
-
-def webp(picture: np.ndarray) -> str:
-    """The same as WebP, for faces a fifth of the size."""
+def _face(picture: np.ndarray, caption: str, text: str) -> Picture:
+    """A picture (H, W) or (H, W, 3) uint8 as WebP, a tenth of the size of PNG."""
     Image.fromarray(picture).save(file := io.BytesIO(), "webp", quality=80, method=6)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return Picture(data_uri("webp", file.getvalue()), text, caption)
+
+
+def _apexes(clip: ProcessedClip) -> Iterator[tuple[str, float]]:
+    """Where the curve has its apexes."""
+    if clip.crops is None:
+        return
+    onset, last = clip.clip.onset, clip.clip.offset - clip.clip.onset
+    for kind, position in {"detected": int(clip.entry.detected_apex), "annotated": clip.clip.apex}.items():
+        if position is not None:
+            yield f"apex {kind}, frame {position}", (position - onset) / last
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture that needs no file.
+
+    Example:
+        >>> data_uri("png", b"abc")
+        'data:image/png;base64,YWJj'
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

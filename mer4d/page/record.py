@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 import yaml
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy, one_hot
+from torch.nn.functional import binary_cross_entropy
 
 from mer4d.compare import read_run
 from mer4d.errors import RunError
@@ -20,7 +20,8 @@ from mer4d.loso import LOSO
 from mer4d.models import bootstrap_interval, subject_scores
 from mer4d.report import Predictions
 
-NEEDED = ("problem", "uf1", "uf1_interval", "classes", "confusion", "worst_fifth", "protocol", "data_digest", "versions")
+NEEDED = ("uf1", "uf1_interval", "constant_uf1", "confusion", "worst_fifth", "problem", "protocol", "data_digest")
+"""Entries of metrics.json that tell whether this version wrote it."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class Record:
         """Score of each subject, see `mer4d.models.subject_scores`; the best first, of equal ones the first by name."""
         scores = subject_scores(self.predictions.predicted, self.predictions.target, self.predictions.subjects)
         return dict(sorted(scores.items(), key=lambda item: -item[1]))
+
+    @property
+    def subject_of(self) -> dict[str, str]:
+        """Clip to its subject."""
+        return dict(zip(self.predictions.clips, self.predictions.subjects, strict=True))
 
     @cached_property
     def losses(self) -> dict[str, float]:

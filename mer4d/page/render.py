@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mer4d.ablation.table import MARKS
 from mer4d.cache import write_atomically
-from mer4d.compare import compare_all, exchanges
-from mer4d.errors import MER4DError, SettingError
+from mer4d.compare import Comparisons, compare_all, exchanges
+from mer4d.errors import SettingError
 from mer4d.loso.settings import flat, matters
-from mer4d.page.clips import Pictures, picture_clip, png_uri, read_data
+from mer4d.page.clips import data_uri, picture_clips
 from mer4d.page.record import Record, read_record
-from mer4d.pictures import colour_wheel
+from mer4d.pictures import colour_wheel, png
 
 SHAPES = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
@@ -74,21 +75,21 @@ def render(records: Sequence[Record], clips: int) -> str:
     """The page of some runs, of which the first is the one that the others are compared with."""
     first, several = records[0], len(records) > 1
     letters = [chr(65 + k % 26) * (1 + k // 26) for k in range(len(records))] if several else [""]
-    subject_of = dict(zip(first.predictions.clips, first.predictions.subjects, strict=True))
+    comparisons = compare_all([record.folder for record in records]) if several else Comparisons(())
     worst, best = first.extremes(clips)
-    pictures, reason = draw_clips(first, [*worst, *best])
-    comparisons = compare_all([record.folder for record in records]) if several else None
+    pictures, missing = picture_clips(first, [*worst, *best])
     environment = Environment(
         loader=PackageLoader("mer4d.page", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {
-        "percent": lambda value: f"{100 * value:.2f}",
-        "capital": lambda text: text[:1].upper() + text[1:],
-        "warnings": warnings,
-        "panels": panels,
+        "answers": partial(answers, records, letters),
         "command": lambda record: shlex.join(["mer4d", "repeat", str(record.folder)]),
-        "settings": settings,
+        "panels": panels,
+        "percent": lambda share: f"{100 * share:.2f}",
         "points": lambda curve: polyline(np.linspace(0, 1, len(curve)), curve / (curve.max() or 1)),
+        "scores": lambda name: [record.subjects[name] for record in records],
+        "settings": settings,
+        "warnings": warnings,
     }
     return environment.get_template("page.html").render(
         records=records,
@@ -96,56 +97,13 @@ def render(records: Sequence[Record], clips: int) -> str:
         marks=SHAPES,
         figures=figures(records),
         matrices=MATRICES,
-        subjects=[
-            (name, [record.subjects[name] for record in records], first.predictions.subjects.count(name))
-            for name in first.subjects
-        ],
-        extremes=[
-            (heading, [(name, subject_of[name], first.losses[name], pictures.get(name), answers(records, letters, name)) for name in names])
-            for heading, names in (("Worst", worst), ("Best", best))
-        ],
-        clips=clips,
-        no_pictures=reason,
-        wheel=png_uri(colour_wheel(120)),
-        pairs=list(zip(comparisons.pairs, comparisons.corrected, strict=True)) if several else [],
+        extremes={"Worst": worst, "Best": best},
+        pictures=pictures,
+        missing=missing,
+        wheel=data_uri("png", png(colour_wheel(120))),
+        pairs=list(zip(comparisons.pairs, comparisons.corrected, strict=True)),
         exchanges=exchanges(comparisons.pairs[0].uf1) if several else "",
     )
-
-
-def draw_clips(record: Record, clips: Sequence[str]) -> tuple[dict[str, Pictures], str]:
-    """Pictures of clips by name, or none and the reason why."""
-    if not clips:
-        return {}, ""
-    try:
-        data = read_data(record)
-        return {name: picture_clip(data, name) for name in clips}, ""
-    except MER4DError as error:
-        return {}, f"{type(error).__name__}: {error}"
-
-
-class Answer(NamedTuple):
-    """What the runs say of a class of a clip."""
-
-    name: str
-    true: bool
-    probabilities: list[float]
-    """Of each run, the mean over its seeds."""
-    predicted: str
-
-
-def answers(records: Sequence[Record], letters: Sequence[str], clip: str) -> list[Answer]:
-    """What the runs say of a clip, class by class."""
-    row = records[0].predictions.clips.index(clip)
-    found = []
-    for k, name in enumerate(records[0].classes):
-        said = []
-        for record, letter in zip(records, letters, strict=True):
-            votes = record.predictions.predicted[:, row, k]
-            share = "" if votes.all() else f"{int(votes.sum())} of {len(votes)}"
-            said += [f"{letter} {share}".strip() or "yes"] * bool(votes.any())
-        means = [record.predictions.probabilities[:, row, k].mean().item() for record in records]
-        found.append(Answer(name, bool(records[0].predictions.target[row, k]), means, ", ".join(said)))
-    return found
 
 
 def warnings(record: Record) -> Iterator[tuple[bool, str]]:
@@ -175,8 +133,9 @@ def figures(records: Sequence[Record]) -> list[tuple[str, list[tuple[Any, str]]]
         (f"UF1 in {name}", [(record.metrics["corpora"][name]["uf1"], "") for record in records])
         for name in records[0].metrics["corpora"]
     ]
-    worst = [(record.metrics["worst_fifth"], record) for record in records]
-    rows.append(("UF1 of the worst fifth", [(each["uf1"], f"{each['subjects']} of {record.metrics['subjects']}") for each, record in worst]))
+    parts = [(record.metrics["worst_fifth"], record.metrics["subjects"]) for record in records]
+    worst = [(part["uf1"], f"{part['subjects']} of {subjects}") for part, subjects in parts]
+    rows.append(("UF1 of the worst fifth", worst))
     if all(record.metrics["apex_error"] for record in records):
         errors = [record.metrics["apex_error"] for record in records]
         rows.append(("error of the apex, frames", [(each["frames"], f"worst {each['worst']}") for each in errors]))
@@ -186,6 +145,31 @@ def figures(records: Sequence[Record]) -> list[tuple[str, list[tuple[Any, str]]]
 def _deviation(record: Record, key: str) -> str:
     deviation = record.metrics.get(f"{key}_std")
     return "" if deviation is None else f"± {deviation:.3f}"
+
+
+class Answer(NamedTuple):
+    """What the runs say of a class of a clip."""
+
+    name: str
+    true: bool
+    probabilities: list[float]
+    """Of each run, the mean over its seeds."""
+    predicted: str
+
+
+def answers(records: Sequence[Record], letters: Sequence[str], clip: str) -> list[Answer]:
+    """What the runs say of a clip, class by class."""
+    row = records[0].predictions.clips.index(clip)
+    found = []
+    for k, name in enumerate(records[0].classes):
+        said = []
+        for record, letter in zip(records, letters, strict=True):
+            votes = record.predictions.predicted[:, row, k]
+            share = "" if votes.all() else f"{int(votes.sum())} of {len(votes)}"
+            said += [f"{letter} {share}".strip() or "yes"] * bool(votes.any())
+        means = [record.predictions.probabilities[:, row, k].mean().item() for record in records]
+        found.append(Answer(name, bool(records[0].predictions.target[row, k]), means, ", ".join(said)))
+    return found
 
 
 class Panel(NamedTuple):
