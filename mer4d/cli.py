@@ -23,6 +23,7 @@ from mer4d.check.report import check
 from mer4d.compare import compare_all
 from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError, SettingError
+from mer4d.explain import explain_run
 from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso, run_part
 from mer4d.page import write_page
 from mer4d.parallel import progress_bars
@@ -51,6 +52,7 @@ COMMANDS = {
 
 FUNCTIONS = {
     "compare": (compare_all, "Say whether runs on the same clips are better than the first of them."),
+    "explain": (explain_run, "Say what moved a finished LOSO to its predictions, and where on the face."),
     "repeat": (recorded_name, "Run a finished LOSO again from its record, and say whether it comes out the same."),
     "report": (write_page, "Write one page about a run, or about several side by side, that opens in any browser."),
     "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
@@ -133,6 +135,10 @@ class MER4DCLI(LightningCLI):
     def report(self) -> None:
         """Writes a page about runs."""
         print(write_page(**self.config["report"].as_dict()))
+
+    def explain(self) -> None:
+        """Explains the predictions of a run."""
+        show(explain_run(**self.config["explain"].as_dict()).render())
 
     def repeat(self) -> None:
         """Runs a finished LOSO again, in the folder beside it that its name and `_again` give."""

@@ -17,7 +17,7 @@ ROOMS = (
     ("models",),
     ("data", "synth"),
     ("task", "callbacks", "show", "trained"),
-    ("loso", "report", "check", "compare", "audit", "ablation", "page"),
+    ("loso", "report", "check", "compare", "audit", "ablation", "explain", "page"),
     ("cli", "__main__"),
 )
 """From the ground up; "" is the package itself, `mer4d/__init__.py`."""
