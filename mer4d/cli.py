@@ -134,7 +134,7 @@ class MER4DCLI(LightningCLI):
 
     def report(self) -> None:
         """Writes a page about runs."""
-        print(write_page(**self.config["report"].as_dict()))
+        print(*write_page(**self.config["report"].as_dict()), sep="\n")
 
     def explain(self) -> None:
         """Explains the predictions of a run."""

@@ -33,7 +33,7 @@ def test_make_targets_exist(line):
 def test_commands_parse(line, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(line, comments=True)[1:]
-    function = {"synth", "compare", "repeat", "--help"} & set(words)
+    function = {"synth", "compare", "report", "repeat", "--help"} & set(words)
     with pytest.raises(SystemExit, match="0"):
         main([*words, "--help"] if function else [*words, "--print_config"])
 

@@ -107,11 +107,7 @@ def differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[
         {'data.seed': (1, 2)}
     """
     a, b = flat(first), flat(second)
-    return {
-        name: (a.get(name), b.get(name))
-        for name in sorted(a | b)
-        if a.get(name) != b.get(name) and matters(name)
-    }
+    return {name: (a.get(name), b.get(name)) for name in sorted(a | b) if a.get(name) != b.get(name) and matters(name)}
 
 
 def matters(name: str) -> bool:

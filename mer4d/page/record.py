@@ -87,6 +87,15 @@ class Record:
         return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
     @property
+    def curves(self) -> list[Fold]:
+        """Folds with the curves, of training and validation, of the score by which the epoch was chosen."""
+        return [
+            fold
+            for fold in self.folds
+            if fold.curves is not None and {f"{split}/{fold.monitor}" for split in ("train", "val")} <= {*fold.curves}
+        ]
+
+    @property
     def subject_of(self) -> dict[str, str]:
         """Clip to its subject."""
         return dict(zip(self.predictions.clips, self.predictions.subjects, strict=True))
@@ -140,7 +149,9 @@ def read_record(folder: Path) -> Record:
     run = read_run(folder)
     metrics = _read(folder / "metrics.json", json.loads)
     config = _read(folder / "config.yaml", yaml.safe_load)
-    if missing := [name for name in NEEDED if name not in metrics]:
+    if not isinstance(config, dict) or "root" not in config.get("data", ()):
+        raise _damaged(folder / "config.yaml", "no data.root")
+    if missing := [name for name in NEEDED if not isinstance(metrics, dict) or name not in metrics]:
         raise _damaged(folder / "metrics.json", f"no {', no '.join(missing)}")
     if list(metrics["classes"]) != run.classes or metrics["clips"] != len(run.predictions.clips):
         raise _damaged(folder / "metrics.json", "other clips or classes than in predictions.csv")

@@ -11,12 +11,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mer4d.ablation.table import MARKS
 from mer4d.cache import write_atomically
-from mer4d.compare import Comparisons, compare_all, exchanges
+from mer4d.compare import compare_all, exchanges
 from mer4d.errors import SettingError
 from mer4d.loso.settings import flat, matters
 from mer4d.page.clips import data_uri, picture_clips
+from mer4d.page.paper import write_figures
 from mer4d.page.record import Record, read_record
 from mer4d.pictures import colour_wheel, png
+from mer4d.synth import is_synthetic
 
 SHAPES = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
@@ -47,16 +49,18 @@ FIGURES = {
 """Caption to entry of metrics.json."""
 
 
-def write_page(runs: Sequence[Path], out: Path | None = None, clips: int = 6) -> Path:
+def write_page(runs: Sequence[Path], out: Path | None = None, clips: int = 6, figures: bool = False) -> list[Path]:
     """Writes one self-contained HTML page about finished runs.
 
     Args:
         runs: Folder of a run, and of others on the same clips to stand beside it.
         out: File of the page; null for report.html in the folder of the first run.
         clips: How many clips are shown, half of them those that were predicted worst, half those predicted best.
+        figures: Whether to write the figures of the first run for papers as well, as SVG and PDF into the folder
+            `figures` beside the page.
 
     Returns:
-        The file.
+        The page, and the figures.
 
     Raises:
         RunError: A folder holds no finished run, or the runs are not about the same clips.
@@ -68,14 +72,14 @@ def write_page(runs: Sequence[Path], out: Path | None = None, clips: int = 6) ->
     records = [read_record(run) for run in runs]
     out = out or runs[0] / "report.html"
     write_atomically(out, render(records, clips).encode())
-    return out
+    return [out, *(write_figures(records[0], out.parent / "figures") if figures else [])]
 
 
 def render(records: Sequence[Record], clips: int) -> str:
     """The page of some runs, of which the first is the one that the others are compared with."""
     first, several = records[0], len(records) > 1
     letters = [chr(65 + k % 26) * (1 + k // 26) for k in range(len(records))] if several else [""]
-    comparisons = compare_all([record.folder for record in records]) if several else Comparisons(())
+    comparisons = compare_all([record.folder for record in records]) if several else None
     worst, best = first.extremes(clips)
     pictures, missing = picture_clips(first, [*worst, *best])
     environment = Environment(
@@ -95,14 +99,14 @@ def render(records: Sequence[Record], clips: int) -> str:
         records=records,
         letters=letters,
         marks=SHAPES,
-        figures=figures(records),
+        figures=key_figures(records),
         matrices=MATRICES,
         extremes={"Worst": worst, "Best": best},
         pictures=pictures,
         missing=missing,
         wheel=data_uri("png", png(colour_wheel(120))),
-        pairs=list(zip(comparisons.pairs, comparisons.corrected, strict=True)),
-        exchanges=exchanges(comparisons.pairs[0].uf1) if several else "",
+        pairs=list(zip(comparisons.pairs, comparisons.corrected, strict=True)) if comparisons else [],
+        exchanges=exchanges(comparisons.pairs[0].uf1) if comparisons else "",
     )
 
 
@@ -120,9 +124,11 @@ def warnings(record: Record) -> Iterator[tuple[bool, str]]:
         kinds = ", ".join(f"{kind} ({number})" for kind, number in sorted(metrics["doubts"].items()))
         yield False, f"In doubt: {kinds}; `mer4d check` names the clips."
     yield from ((False, note) for note in metrics["notes"])
+    if is_synthetic(Path(record.config["data"]["root"])):
+        yield False, "The corpus is synthetic: its numbers say nothing about real faces."
 
 
-def figures(records: Sequence[Record]) -> list[tuple[str, list[tuple[Any, str]]]]:
+def key_figures(records: Sequence[Record]) -> list[tuple[str, list[tuple[Any, str]]]]:
     """Rows of the table of all scores: caption, and for each run a value and what to add to it."""
     rows = [
         (caption, [(record.metrics[key], _deviation(record, key)) for record in records])
@@ -187,12 +193,11 @@ class Panel(NamedTuple):
 
 def panels(record: Record) -> list[Panel]:
     """One panel for each fold that has curves, all with the same axes."""
-    folds = [fold for fold in record.folds if fold.curves is not None]
-    found, monitor = [], folds[0].monitor if folds else ""
-    names = {f"val/{monitor}": "r0", f"train/{monitor}": "r1 dashed"}
-    folds = [fold for fold in folds if {*names} <= {*fold.curves}]
+    folds, found = record.curves, []
     if not folds:
         return []
+    monitor = folds[0].monitor
+    names = {f"val/{monitor}": "r0", f"train/{monitor}": "r1 dashed"}
     last = max(fold.curves.index.max() for fold in folds)
     highest = 1 if monitor != "loss" else max(fold.curves[[*names]].max(axis=None) for fold in folds)
     for name in dict.fromkeys(fold.name for fold in folds):
