@@ -26,6 +26,7 @@ from mer4d.errors import MER4DError, SettingError
 from mer4d.explain import explain_run
 from mer4d.export import export
 from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso, run_part
+from mer4d.page import write_page
 from mer4d.parallel import progress_bars
 from mer4d.predict import predict
 from mer4d.report import result_table
@@ -57,6 +58,7 @@ FUNCTIONS = {
     "predict": (predict, "Predict new clips with a checkpoint, a fold, or all networks of a run together."),
     "explain": (explain_run, "Say what moved a finished LOSO to its predictions, and where on the face."),
     "repeat": (recorded_name, "Run a finished LOSO again from its record, and say whether it comes out the same."),
+    "report": (write_page, "Write one page about a run, or about several side by side, that opens in any browser."),
     "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
 }
 """Commands that are one function, whose parameters they take."""
@@ -102,7 +104,7 @@ class MER4DCLI(LightningCLI):
         for name, (function, purpose) in FUNCTIONS.items():
             parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
             # No parameter of a function becomes several positional arguments, or one that may be missing.
-            if name == "compare":
+            if name in ("compare", "report"):
                 parser.add_argument("runs", nargs="+", type=Path, help="Folder of a run, and of others to compare.")
             parser.add_function_arguments(function, as_positional=True, skip={"runs", "source"})
             if name == "predict":
@@ -156,6 +158,10 @@ class MER4DCLI(LightningCLI):
     def export(self) -> None:
         """Writes a trained network for other software."""
         print(export(**self.config["export"].as_dict()).render())
+
+    def report(self) -> None:
+        """Writes a page about runs."""
+        print(*write_page(**self.config["report"].as_dict()), sep="\n")
 
     def explain(self) -> None:
         """Explains the predictions of a run."""

@@ -58,6 +58,8 @@ class MicroExpressionTask(LightningModule):
         self.thresholds: Tensor
         self.register_buffer("thresholds", torch.full((classes,), self.threshold))
         self._validated: list[tuple[Tensor, Tensor]] = []
+        self.curves: dict[int, dict[str, float]] = {}
+        """Loss, UF1 and UAR of training and validation clips by epoch, from 1."""
 
     def forward(self, flow: Tensor) -> Tensor:
         """Flow (B, V, P, C, H, W) to probabilities (B, K)."""
@@ -108,8 +110,12 @@ class MicroExpressionTask(LightningModule):
         scores, loss = self.scores[f"{split}_scores"], self.losses[f"{split}_loss"]
         if not loss.update_called:  # by steps of somebody's own
             return
-        self.log(f"{split}/loss", loss.compute(), prog_bar=split != "test")
-        self.log_dict(scores.compute())
+        mean, values = loss.compute(), scores.compute()
+        self.log(f"{split}/loss", mean, prog_bar=split != "test")
+        self.log_dict(values)
+        if split != "test":
+            row = self.curves.setdefault(self.current_epoch + 1, {})
+            row.update({name: float(value) for name, value in {f"{split}/loss": mean, **values}.items()})
         scores.reset()
         loss.reset()
 

@@ -14,7 +14,7 @@ from mer4d.cli import main
 COMMANDS = (
     *("fit", "validate", "test"),
     *("check", "manifest", "prepare", "show", "loso", "audit", "ablation", "compare", "repeat"),
-    *("explain", "predict", "export", "synth"),
+    *("explain", "report", "predict", "export", "synth"),
 )
 
 

@@ -151,6 +151,7 @@ def test_a_leaky_run_says_so_everywhere(quick, capsys):
         assert outcome["validation_subjects"] == [subject] and outcome["leaky"] is True
         assert yaml.safe_load((fold / "config.yaml").read_text())["loso"]["leaky"] is True
         assert (pd.read_csv(fold / "predictions.csv").leaky == 1).all()
+        assert not (fold / "curves.csv").exists()  # its validation curve would be the held-out subject's
     with pytest.raises(SystemExit, match=r"loso\.leaky False instead of True"):
         main(["loso", *quick])
     with pytest.raises(SystemExit, match=r"loso\.refit: expected subjects that validate"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mer4d.cli import main
+from mer4d.cli import FUNCTIONS, main
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,7 +33,7 @@ def test_make_targets_exist(line):
 def test_commands_parse(line, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(line, comments=True)[1:]
-    function = {"synth", "compare", "repeat", "predict", "export", "--help"} & set(words)
+    function = {*FUNCTIONS, "--help"} & set(words)
     with pytest.raises(SystemExit, match="0"):
         main([*words, "--help"] if function else [*words, "--print_config"])
 

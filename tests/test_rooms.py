@@ -17,7 +17,7 @@ ROOMS = (
     ("models",),
     ("data", "synth"),
     ("task", "callbacks", "trained", "show"),
-    ("loso", "report", "check", "compare", "audit", "ablation", "explain", "predict", "export", "model_card"),
+    ("loso", "report", "check", "compare", "audit", "ablation", "explain", "page", "predict", "export", "model_card"),
     ("cli", "__main__"),
 )
 """From the ground up; "" is the package itself, `mer4d/__init__.py`."""

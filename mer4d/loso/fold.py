@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import pandas as pd
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
@@ -116,6 +117,9 @@ def run_fold(part: Part, build: FoldBuilder, refit: bool, progress: Progress) ->
             f"fold of subject '{part.subject}'", "at least one epoch of training and a checkpoint of the best",
             f"{epochs} epochs", "check trainer.max_epochs and the callbacks",
         )  # fmt: skip
+    if module.curves and not data.leaky:  # or the validation curve would be the held-out subject's
+        curves = pd.DataFrame.from_dict(module.curves, orient="index").rename_axis("epoch")
+        write_atomically(part.directory / "curves.csv", curves.to_csv().encode())
     best = torch.load(checkpoint.best_model_path, weights_only=True)["epoch"] + 1
     if refit:
         _refit(replace(part, refit=True), build, progress, Path(checkpoint.best_model_path), best)

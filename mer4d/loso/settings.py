@@ -107,11 +107,17 @@ def differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[
         {'data.seed': (1, 2)}
     """
     a, b = flat(first), flat(second)
-    return {
-        name: (a.get(name), b.get(name))
-        for name in sorted(a | b)
-        if a.get(name) != b.get(name) and not any(f"{name}.".startswith(f"{place}.") for place in PLACES)
-    }
+    return {name: (a.get(name), b.get(name)) for name in sorted(a | b) if a.get(name) != b.get(name) and matters(name)}
+
+
+def matters(name: str) -> bool:
+    """Whether a setting, by its dotted name, is none of `PLACES`.
+
+    Example:
+        >>> matters("data.root"), matters("data.seed")
+        (False, True)
+    """
+    return not any(f"{name}.".startswith(f"{place}.") for place in PLACES)
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from mer4d.models.metrics import (
 )
 from mer4d.models.microattnet import Attention, TripleStreamMicroAttNet
 from mer4d.models.ranking import average_precision, roc_auc
-from mer4d.models.subjects import bootstrap_interval, counts_by_subject, worst_subjects
+from mer4d.models.subjects import bootstrap_interval, counts_by_subject, subject_scores, worst_subjects
 from mer4d.models.thresholds import best_thresholds
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "scores_from_counts",
     "soft_uf1",
     "softmax_focal_loss",
+    "subject_scores",
     "uar",
     "uf1",
     "worst_subjects",

@@ -124,14 +124,43 @@ def percentile_interval(values: Tensor, confidence: float) -> tuple[float, float
     return low, high
 
 
-def worst_subjects(predicted: Tensor, target: Tensor, subjects: Sequence[str], share: float = 0.2) -> list[str]:
-    """The share of the subjects, rounded up, whose clips are predicted worst.
+def subject_scores(predicted: Tensor, target: Tensor, subjects: Sequence[str]) -> dict[str, float]:
+    """How well the clips of each subject are predicted, 0 to 1.
 
     A clip scores 2 |Y and P| / (|Y| + |P|) with Y its true and P its predicted classes, 1 if both are empty: F1 over
     the classes of one clip; where it has exactly one, 1 if that is right and 0 if not. A subject scores the mean over
-    its clips and seeds; of equal subjects the first by name is worse. UF1 of a subject would be no such score: over the
-    one or two classes that a subject shows, it leaves out false alarms of all others, and a class of one clip decides
-    as much as one of twenty. F1 by clip is defined for every subject and counts every false alarm.
+    its clips and seeds. UF1 of a subject would be no such score: over the one or two classes that a subject shows, it
+    leaves out false alarms of all others, and a class of one clip decides as much as one of twenty. F1 by clip is
+    defined for every subject and counts every false alarm.
+
+    Args:
+        predicted: (R, N, K) bool or 0/1, or (N, K) for one seed.
+        target: (N, K) bool or 0/1.
+        subjects: Subject of each of the N clips.
+
+    Returns:
+        Score by name, in order of the names.
+
+    Raises:
+        SettingError: Shapes differ, values are others, or there is not one subject for each clip.
+
+    Example:
+        >>> predicted, target = torch.eye(2)[[0, 1, 1, 0]], torch.eye(2)[[0, 1, 1, 1]]
+        >>> subject_scores(predicted, target, ["S1", "S1", "S2", "S2"])
+        {'S1': 1.0, 'S2': 0.5}
+    """
+    names, _ = counts_by_subject(predicted, target, subjects)  # refuses what does not fit
+    seeds = predicted[None] if predicted.ndim == 2 else predicted
+    labels = seeds.double().sum(-1) + target.double().sum(-1)
+    shared = (seeds.bool() & target.bool()).double().sum(-1)
+    by_clip = torch.where(labels > 0, 2 * shared / labels, 1.0).mean(0).numpy()
+    belongs = np.asarray(subjects, dtype=str)
+    # Rounded, so that subjects who are equal do not differ by the order of a sum.
+    return {name: round(float(by_clip[belongs == name].mean()), 12) for name in names}
+
+
+def worst_subjects(predicted: Tensor, target: Tensor, subjects: Sequence[str], share: float = 0.2) -> list[str]:
+    """The share of the subjects, rounded up, with the lowest `subject_scores`; of equal ones the first by name.
 
     As the subjects are chosen by their outcome, even a predictor that is equally good for all scores less over its
     worst ones than over all: compare it between methods on the same clips.
@@ -155,12 +184,5 @@ def worst_subjects(predicted: Tensor, target: Tensor, subjects: Sequence[str], s
     """
     if not 0 < share <= 1:
         raise SettingError("share of the worst subjects", "above 0 and at most 1", share, "correct it")
-    names, _ = counts_by_subject(predicted, target, subjects)  # refuses what does not fit
-    seeds = predicted[None] if predicted.ndim == 2 else predicted
-    labels = seeds.double().sum(-1) + target.double().sum(-1)
-    shared = (seeds.bool() & target.bool()).double().sum(-1)
-    by_clip = torch.where(labels > 0, 2 * shared / labels, 1.0).mean(0).numpy()
-    belongs = np.asarray(subjects, dtype=str)
-    # Rounded, so that subjects who are equal do not differ by the order of a sum.
-    score_of = {name: round(by_clip[belongs == name].mean(), 12) for name in names}
-    return sorted(names, key=score_of.get)[: math.ceil(round(share * len(names), 9))]
+    scores = subject_scores(predicted, target, subjects)
+    return sorted(scores, key=scores.get)[: math.ceil(round(share * len(scores), 9))]

@@ -141,6 +141,12 @@ def _claim(out: Path, corpus: Corpus) -> None:
     write_atomically(note, options.encode())
 
 
+def is_synthetic(folder: Path) -> bool:
+    """Whether a folder holds a corpus of `write_corpus`, by its README."""
+    file = folder / "README.md"
+    return file.is_file() and file.read_bytes().startswith(README.partition("\n")[0].encode())
+
+
 def write_clips(takes: list[Take], out: Path, jobs: int | None = None, progress: bool = True) -> None:
     """Writes the frames of clips of one corpus, those that are missing, without sheet and README.
 

@@ -15,7 +15,7 @@ from mer4d.data.corpora.fourdme import FourDME
 from mer4d.errors import CacheError, RunError, SettingError
 from mer4d.parallel import hold
 from mer4d.preprocess import MeshViews
-from mer4d.synth import Corpus, read_truth, recording, write_corpus
+from mer4d.synth import Corpus, is_synthetic, read_truth, recording, write_corpus
 from mer4d.synth import corpus as writing
 from mer4d.synth.builtin import built_in_face
 from mer4d.synth.layouts import MeshFiles
@@ -40,6 +40,12 @@ def copy(corpus, tmp_path):
 def digests(out):
     files = sorted(file for file in out.rglob("*") if file.is_file() and file.name != ".lock")
     return {str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_a_synthetic_corpus_is_known(corpus, tmp_path):
+    assert is_synthetic(corpus) and not is_synthetic(tmp_path) and not is_synthetic(tmp_path / "nowhere")
+    (tmp_path / "README.md").write_bytes("# Korpus der Universität".encode("latin-1"))
+    assert not is_synthetic(tmp_path)
 
 
 def test_layout_and_sheet_agree(corpus):
