@@ -12,7 +12,7 @@ import mer4d
 
 PACKAGE = Path(mer4d.__file__).parent
 ROOMS = (
-    ("", "clip", "cache", "errors", "parallel"),
+    ("", "clip", "cache", "errors", "parallel", "pictures"),
     ("preprocess",),
     ("models",),
     ("data", "synth"),
