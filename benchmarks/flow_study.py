@@ -213,7 +213,7 @@ def show(table: Path, other: Path | None = None, plot: Path | None = None) -> No
     Args:
         table: CSV that `measure` wrote.
         other: A second one, such as of another face model, to see whether it ranks the methods alike.
-        plot: Picture to draw of the first table (.svg or .png); needs matplotlib.
+        plot: Picture to draw of the first table (.svg or .png).
     """
     result = summary(pd.read_csv(table))
     console = Console(width=100)

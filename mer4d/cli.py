@@ -27,6 +27,7 @@ from mer4d.logs import connect, failures, make_logger, sweep_run
 from mer4d.loso import LOSO, Part, compare_repetition, config_digest, recorded_name, run_id, run_loso, run_part
 from mer4d.parallel import progress_bars
 from mer4d.report import result_table
+from mer4d.show import show_clips
 from mer4d.synth import write_corpus
 from mer4d.task import MicroExpressionTask
 
@@ -36,6 +37,7 @@ DATA_COMMANDS = {
     "check": "Read everything and name all that is wrong with a corpus; exit code 0 only where nothing is.",
     "manifest": "Write the corpus as one CSV that can be reviewed, corrected and read back.",
     "prepare": "Fill the cache of flow tensors, on all cores.",
+    "show": "Draw clips as they go through the pipeline: views, crops, apex curve and flow.",
 }
 """Commands that take the same configuration as `fit` and look at its `data` alone."""
 
@@ -79,6 +81,10 @@ class MER4DCLI(LightningCLI):
         check.add_argument("--flow", type=bool, default=True, help="Whether to measure flow and say how good it is.")
         manifest.add_argument("--file", type=Path, help="CSV to write; by default manifest.csv in the corpus.")
         manifest.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
+        shown = self._subcommand_parsers["show"]
+        shown.add_argument("clips", nargs="+", metavar="CLIP_ID", help="Name of a clip, and of others.")
+        shown.add_argument("--out", type=Path, default=Path("show"), help="Folder of the pictures.")
+        shown.add_argument("--video", type=bool, default=False, help="Whether to write slow videos (GIF), too.")
         self._subcommand_parsers["audit"].add_class_arguments(Audit, "audit")
         self._subcommand_parsers["ablation"].add_class_arguments(Ablation, "ablation")
         for name, (function, purpose) in FUNCTIONS.items():
@@ -166,6 +172,12 @@ class MER4DCLI(LightningCLI):
         print(f"{len(data.clips) + len(data.unlabelled)} clips ready in {data.store.root}")
         if apex := data.apex_error():
             print(f"Apex against annotation: {apex}")
+
+    def show(self) -> None:
+        """Draws clips."""
+        settings = self.config["show"]
+        files = show_clips(self.datamodule, settings.clips, settings.out, settings.video)
+        print(f"Files: {', '.join(map(str, files))}")
 
     def loso(self) -> None:
         """Holds out every subject once."""

@@ -16,7 +16,7 @@ ROOMS = (
     ("preprocess",),
     ("models",),
     ("data", "synth"),
-    ("task", "callbacks"),
+    ("task", "callbacks", "show"),
     ("loso", "report", "check", "compare", "audit", "ablation"),
     ("cli", "__main__"),
 )

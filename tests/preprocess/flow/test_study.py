@@ -113,7 +113,6 @@ def test_rank_correlation(study):
 
 
 def test_plot(study, tmp_path):
-    pytest.importorskip("matplotlib", reason="matplotlib draws the plot and is not installed")
     rows = pd.concat([rows_of([[1.0, 2.0], [2.0]], seconds, method) for method, seconds in (("exact", 2), ("fast", 1))])
     for name in ("a.svg", "b.svg"):
         study.draw(study.summary(rows), tmp_path / name)
