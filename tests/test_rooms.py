@@ -16,7 +16,7 @@ ROOMS = (
     ("preprocess",),
     ("models",),
     ("data", "synth"),
-    ("task", "callbacks", "show"),
+    ("task", "callbacks", "show", "logs"),
     ("loso", "report", "check", "compare", "audit", "ablation"),
     ("cli", "__main__"),
 )

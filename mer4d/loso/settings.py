@@ -43,8 +43,8 @@ class LOSO:
             do not depend on the number of cores.
         jobs: Folds that run at once, each in a process of its own; null for one per core. Predictions are the same for
             any number. Every process takes seconds to start, so it pays where a run takes minutes.
-        faces: Log the face of every clip at onset, apex and offset. Not by default: `wandb sync` would send the pictures
-            to others, which the licence of a corpus may forbid.
+        faces: Log the face of every clip at onset, apex and offset. Not by default, as `wandb sync` sends them out of
+            the house, which the licence of a corpus may forbid.
     """
 
     name: str = "loso"
@@ -111,11 +111,7 @@ def differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[
         {'data.seed': (1, 2)}
     """
     a, b = flat(first), flat(second)
-    return {
-        name: (a.get(name), b.get(name))
-        for name in sorted(a | b)
-        if a.get(name) != b.get(name) and matters(name)
-    }
+    return {name: (a.get(name), b.get(name)) for name in sorted(a | b) if a.get(name) != b.get(name) and matters(name)}
 
 
 def matters(name: str) -> bool:

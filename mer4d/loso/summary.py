@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build
         shutil.rmtree(directory / log, ignore_errors=True)
     trainer, _, _ = build(Part(None, seeds[0], directory))
     page = directory / "report.html"
-    log_result(trainer.loggers, metrics, table, lambda: clip_pictures(data, settings.faces), page if page.exists() else None)
+    pictures = partial(clip_pictures, data, settings.faces)
+    log_result(trainer.loggers, metrics, table, pictures, page if page.exists() else None)
     close(trainer)
 
 
