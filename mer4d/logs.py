@@ -10,7 +10,7 @@ A logger that fails is left out for the rest of the process, and one sentence sa
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import wraps
+from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from torchmetrics.functional.classification import binary_precision_recall_curve
 
 from mer4d.models.microattnet import FusionAttention
 
-METHODS = ("log_hyperparams", "log_metrics", "save", "finalize", "after_save_checkpoint")
+METHODS = ("log_hyperparams", "log_metrics", "log_graph", "save", "finalize", "after_save_checkpoint")
 """Of a logger, that Lightning calls."""
 
 BEST = {"loss": "min", "uf1": "max", "uar": "max"}
@@ -100,28 +100,25 @@ def connect(trainer: Trainer, of_sweep: bool = True) -> None:
 
 
 def _connect(logger: Logger) -> bool:
-    if type(logger).__name__ in _failed:
+    if not _works(logger):
         return False
     with harmless(type(logger)):
         if isinstance(logger, WandbLogger):
             _define_metrics(logger)
-        getattr(logger, "experiment", None)  # made by looking at it
+        getattr(logger, "experiment", None)  # begins where it is first looked at
         for name in METHODS:
-            setattr(logger, name, _harmless_method(logger, name))
-        return True
-    return False
+            setattr(logger, name, partial(_try, logger, name))
+    return _works(logger)
 
 
-def _harmless_method(logger: Logger, name: str) -> Callable[..., None]:
-    method = getattr(logger, name)
+def _works(logger: Logger) -> bool:
+    return type(logger).__name__ not in _failed
 
-    @wraps(method)
-    def call(*args: Any, **settings: Any) -> None:
-        if type(logger).__name__ not in _failed:
-            with harmless(type(logger)):
-                method(*args, **settings)
 
-    return call
+def _try(logger: Logger, method: str, *args: Any, **settings: Any) -> None:
+    if _works(logger):
+        with harmless(type(logger)):
+            getattr(type(logger), method)(logger, *args, **settings)
 
 
 def _define_metrics(logger: WandbLogger) -> None:
@@ -154,7 +151,7 @@ def close(trainer: Trainer) -> None:
     """Ends the logged run of every logger; a W&B run left open would swallow the next one."""
     for logger in trainer.loggers:
         logger.finalize("success")
-        if isinstance(logger, WandbLogger) and type(logger).__name__ not in _failed:
+        if isinstance(logger, WandbLogger) and _works(logger):
             with harmless(type(logger)):
                 logger.experiment.finish()
 
@@ -239,6 +236,8 @@ def log_result(
     for logger in loggers:
         logger.log_hyperparams({name: metrics[name] for name in ("data_digest", "commit", "versions", "protocol")})
         logger.log_metrics(numbers)
+        if not _works(logger):
+            continue
         with harmless(type(logger)):
             if isinstance(logger, WandbLogger):
                 _log_to_wandb(logger, metrics, table, pictures(), page)

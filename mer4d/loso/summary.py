@@ -7,7 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build
         shutil.rmtree(directory / log, ignore_errors=True)
     trainer, _, _ = build(Part(None, seeds[0], directory))
     page = directory / "report.html"
-    pictures = partial(clip_pictures, data, settings.faces)
+    pictures = cache(partial(clip_pictures, data, settings.faces))  # for several loggers, made once if at all
     log_result(trainer.loggers, metrics, table, pictures, page if page.exists() else None)
     close(trainer)
 
