@@ -25,6 +25,7 @@ from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError, SettingError
 from mer4d.logs import connect, failures, make_logger, sweep_run
 from mer4d.loso import LOSO, Part, compare_repetition, config_digest, recorded_name, run_id, run_loso, run_part
+from mer4d.page import write_page
 from mer4d.parallel import progress_bars
 from mer4d.report import result_table
 from mer4d.show import show_clips
@@ -52,6 +53,7 @@ COMMANDS = {
 FUNCTIONS = {
     "compare": (compare_all, "Say whether runs on the same clips are better than the first of them."),
     "repeat": (recorded_name, "Run a finished LOSO again from its record, and say whether it comes out the same."),
+    "report": (write_page, "Write one page about a run, or about several side by side, that opens in any browser."),
     "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
 }
 """Commands that are one function, whose parameters they take."""
@@ -89,7 +91,7 @@ class MER4DCLI(LightningCLI):
         self._subcommand_parsers["ablation"].add_class_arguments(Ablation, "ablation")
         for name, (function, purpose) in FUNCTIONS.items():
             parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
-            if name == "compare":  # no parameter of a function becomes several positional arguments
+            if name in ("compare", "report"):  # no parameter of a function becomes several positional arguments
                 parser.add_argument("runs", nargs="+", type=Path, help="Folder of a run, and of others to compare.")
             parser.add_function_arguments(function, as_positional=True, skip={"runs"})
             subcommands.add_subcommand(name, parser, help=purpose)
@@ -133,6 +135,10 @@ class MER4DCLI(LightningCLI):
     def compare(self) -> None:
         """Compares runs with the first of them."""
         show(compare_all(**self.config["compare"].as_dict()).render())
+
+    def report(self) -> None:
+        """Writes a page about runs."""
+        print(write_page(**self.config["report"].as_dict()))
 
     def repeat(self) -> None:
         """Runs a finished LOSO again, in the folder beside it that its name and `_again` give."""
@@ -185,7 +191,12 @@ class MER4DCLI(LightningCLI):
         data = self.datamodule  # of the run; every fold makes its own
         try:
             result = run_loso(
-                self._loso, self.config_dump, data, self._build_fold, partial(_run_elsewhere, tuple(self._arguments))
+                self._loso,
+                self.config_dump,
+                data,
+                self._build_fold,
+                partial(_run_elsewhere, tuple(self._arguments)),
+                lambda run: write_page([run], clips=0),  # without faces, since the log sends it out of the house
             )
         except SystemExit as error:  # how Lightning ends an interrupted fit
             raise KeyboardInterrupt from error

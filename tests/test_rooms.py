@@ -17,7 +17,7 @@ ROOMS = (
     ("models",),
     ("data", "synth"),
     ("task", "callbacks", "show", "logs"),
-    ("loso", "report", "check", "compare", "audit", "ablation"),
+    ("loso", "report", "check", "compare", "audit", "ablation", "page"),
     ("cli", "__main__"),
 )
 """From the ground up; "" is the package itself, `mer4d/__init__.py`."""

@@ -27,6 +27,7 @@ def run_loso(
     data: MER4DDataModule,
     build: FoldBuilder,
     elsewhere: Callable[[Part], Mapping[str, str]] | None = None,
+    page: Callable[[Path], Path] | None = None,
 ) -> dict[str, Any]:
     """Runs the folds that are not complete yet and computes the result of all.
 
@@ -37,6 +38,7 @@ def run_loso(
         build: Makes trainer, module and data module of a fold.
         elsewhere: Does `run_part` in another process, to which it can be sent, and returns the `logs.failures` there;
             None to run folds here, whatever the settings say.
+        page: Writes a page about the run in a folder, which is logged with the result.
 
     Returns:
         Content of metrics.json.
@@ -59,7 +61,7 @@ def run_loso(
                 complete(part.directory, data.digest)  # another process has read the corpus for itself
                 progress.advance(bar)
         if not _summed_up(result, parts):
-            summarise(settings, _seeds(parts), data, build)
+            summarise(settings, _seeds(parts), data, build, page)
         return json.loads(result.read_text())
 
 

@@ -5,7 +5,7 @@ import platform
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from importlib.metadata import version
@@ -44,8 +44,14 @@ def protocol(settings: LOSO, held_out: str) -> str:
     return "; ".join(parts)
 
 
-def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build: FoldBuilder) -> None:
-    """Pools the predictions of all folds, scores them, and logs one summary run.
+def summarise(
+    settings: LOSO,
+    seeds: Sequence[int],
+    data: MER4DDataModule,
+    build: FoldBuilder,
+    page: Callable[[Path], Path] | None = None,
+) -> None:
+    """Pools the predictions of all folds, scores them, and logs one summary run; see `run_loso`.
 
     Raises:
         RunError: Some clip is not predicted exactly once for each seed.
@@ -85,9 +91,8 @@ def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build
     for log in ("wandb", "log"):  # of a summary that is no longer true
         shutil.rmtree(directory / log, ignore_errors=True)
     trainer, _, _ = build(Part(None, seeds[0], directory))
-    page = directory / "report.html"
     pictures = cache(partial(clip_pictures, data, settings.faces))  # for several loggers, made once if at all
-    log_result(trainer.loggers, metrics, table, pictures, page if page.exists() else None)
+    log_result(trainer.loggers, metrics, table, pictures, page and page(directory))
     close(trainer)
 
 
