@@ -99,7 +99,9 @@ def picture_clip(data: MER4DDataModule, clip_id: str) -> Pictures:
         for kind, position in apexes.items()
         if position is not None
     )
-    return Pictures(f"{said}; arrows {gain:g} times the motion", tuple(groups), Curve(clip.entry.curve, places))
+    return Pictures(
+        f"{said}; arrows {gain:g} times the motion", tuple(groups), Curve(clip.entry.curve, places)
+    )
 
 
 def _faces(clip: ProcessedClip, view: int, name: str) -> Iterator[Picture]:

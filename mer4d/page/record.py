@@ -20,17 +20,7 @@ from mer4d.loso import LOSO
 from mer4d.models import bootstrap_interval, subject_scores
 from mer4d.report import Predictions
 
-NEEDED = (
-    "problem",
-    "uf1",
-    "uf1_interval",
-    "classes",
-    "confusion",
-    "worst_fifth",
-    "protocol",
-    "data_digest",
-    "versions",
-)
+NEEDED = ("problem", "uf1", "uf1_interval", "classes", "confusion", "worst_fifth", "protocol", "data_digest", "versions")
 
 
 @dataclass(frozen=True)

@@ -101,13 +101,7 @@ def render(records: Sequence[Record], clips: int) -> str:
             for name in first.subjects
         ],
         extremes=[
-            (
-                heading,
-                [
-                    (name, subject_of[name], first.losses[name], pictures.get(name), answers(records, letters, name))
-                    for name in names
-                ],
-            )
+            (heading, [(name, subject_of[name], first.losses[name], pictures.get(name), answers(records, letters, name)) for name in names])
             for heading, names in (("Worst", worst), ("Best", best))
         ],
         clips=clips,
@@ -182,12 +176,7 @@ def figures(records: Sequence[Record]) -> list[tuple[str, list[tuple[Any, str]]]
         for name in records[0].metrics["corpora"]
     ]
     worst = [(record.metrics["worst_fifth"], record) for record in records]
-    rows.append(
-        (
-            "UF1 of the worst fifth",
-            [(each["uf1"], f"{each['subjects']} of {record.metrics['subjects']}") for each, record in worst],
-        )
-    )
+    rows.append(("UF1 of the worst fifth", [(each["uf1"], f"{each['subjects']} of {record.metrics['subjects']}") for each, record in worst]))
     if all(record.metrics["apex_error"] for record in records):
         errors = [record.metrics["apex_error"] for record in records]
         rows.append(("error of the apex, frames", [(each["frames"], f"worst {each['worst']}") for each in errors]))
