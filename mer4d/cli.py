@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from rich import print as show
 
 from mer4d.ablation import Ablation, Row, run_ablation
@@ -25,7 +25,8 @@ from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import MER4DError, SettingError
 from mer4d.explain import explain_run
 from mer4d.export import export
-from mer4d.loso import LOSO, Part, compare_repetition, recorded_name, run_id, run_loso, run_part
+from mer4d.logs import connect, failures, make_logger, sweep_run
+from mer4d.loso import LOSO, Part, compare_repetition, config_digest, recorded_name, run_id, run_loso, run_part
 from mer4d.page import write_page
 from mer4d.parallel import progress_bars
 from mer4d.predict import predict
@@ -128,6 +129,10 @@ class MER4DCLI(LightningCLI):
         if self.subcommand not in FUNCTIONS:  # which have seeds of their own
             super()._set_seed()
 
+    def before_instantiate_classes(self) -> None:
+        """Sees to it that no logger makes a run fail."""
+        self.parser.add_instantiator(make_logger, Logger)
+
     def instantiate_classes(self) -> None:
         """Instantiates what the command needs: trainer, module and data module, the last alone, or nothing."""
         if self.subcommand in (*DATA_COMMANDS, "ablation"):  # rows are built in processes of their own
@@ -141,6 +146,7 @@ class MER4DCLI(LightningCLI):
         if subcommand in COMMANDS | FUNCTIONS:
             getattr(self, subcommand)()
         else:
+            connect(self.trainer)
             super()._run_subcommand(subcommand)
 
     def synth(self) -> None:
@@ -218,7 +224,12 @@ class MER4DCLI(LightningCLI):
         data = self.datamodule  # of the run; every fold makes its own
         try:
             result = run_loso(
-                self._loso, self.config_dump, data, self._build_fold, partial(_run_elsewhere, tuple(self._arguments))
+                self._loso,
+                self.config_dump,
+                data,
+                self._build_fold,
+                partial(_run_elsewhere, tuple(self._arguments)),
+                lambda run: write_page([run], clips=0),  # without faces, since the log sends it out of the house
             )
         except SystemExit as error:  # how Lightning ends an interrupted fit
             raise KeyboardInterrupt from error
@@ -294,8 +305,10 @@ class MER4DCLI(LightningCLI):
         self.config[self.subcommand] = config
         seed_everything(part.seed, workers=True, verbose=False)
         self.instantiate_classes()
+        connect(self.trainer, of_sweep=part.subject is None)
         for logger in self.trainer.loggers:
-            logger.log_hyperparams(self.config_dump)
+            fold = {"held_out": part.subject, "fold_seed": part.seed, "config_digest": config_digest(self.config_dump)}
+            logger.log_hyperparams(self.config_dump | fold)
         if part.subject is not None and not part.refit:
             text = self._parser(self.subcommand).dump(config, skip_unset=False)
             (part.directory / "config.yaml").write_text(text)
@@ -303,15 +316,17 @@ class MER4DCLI(LightningCLI):
 
     def _place_logger(self, logger: Namespace, part: Part) -> None:
         """Puts a fold's log into the fold's directory; in W&B one group per LOSO or ablation, a run per fold."""
-        settings = logger.init_args
+        settings, of_wandb = logger.init_args, logger.class_path.rpartition(".")[2] == WandbLogger.__name__
         if "save_dir" in settings:
-            settings.save_dir = str(part.directory)
-        if logger.class_path.rpartition(".")[2] == WandbLogger.__name__:
-            settings.group = self._loso.name.rpartition("/")[0] or self._loso.name
+            settings.save_dir = str(part.directory if of_wandb else part.directory / "log")
+        if of_wandb:
+            settings.group = settings.get("group") or self._loso.name.rpartition("/")[0] or self._loso.name
             settings.job_type = "summary" if part.subject is None else "fold"
             seed = f"/seed {part.seed}" if part.subject is not None and self._loso.seeds > 1 else ""
             settings.name = f"{self._loso.name}/{part.subject or 'summary'}{seed}"
-            settings.id = run_id(self._loso, self.config_dump, part.subject, part.seed)
+            settings.version, settings.id = None, run_id(self._loso, self.config_dump, part.subject, part.seed)
+            if part.subject is None and (trial := sweep_run()):
+                settings.id = trial
 
 
 class Worker(MER4DCLI):
@@ -322,10 +337,11 @@ class Worker(MER4DCLI):
         torch.set_num_threads(self._loso.threads)
         self.run_data = self.datamodule
 
-    def run(self, part: Part) -> None:
-        """Runs a fold."""
+    def run(self, part: Part) -> dict[str, str]:
+        """Runs a fold, and returns which loggers failed."""
         with self.run_data.shared(), progress_bars(disable=True) as progress:
             run_part(part, self._build_fold, self._loso.refit, progress)
+        return failures()
 
 
 @cache
@@ -333,9 +349,9 @@ def _worker(arguments: tuple[str, ...]) -> Worker:
     return command_line(Worker, list(arguments))
 
 
-def _run_elsewhere(arguments: tuple[str, ...], part: Part) -> None:
+def _run_elsewhere(arguments: tuple[str, ...], part: Part) -> dict[str, str]:
     """Runs a fold in this process, which was started to do so, of the run that the arguments describe."""
-    _worker(arguments).run(part)
+    return _worker(arguments).run(part)
 
 
 def _data_module(config: Namespace) -> MER4DDataModule:

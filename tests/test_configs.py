@@ -14,7 +14,7 @@ from mer4d.data import FourDME, write_manifest
 from mer4d.task import MicroExpressionTask
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+FILES = sorted({*CONFIGS.rglob("*.yaml")} - {CONFIGS / "sweep.yaml"})  # which is one of W&B
 BASE = CONFIGS / "synthetic.yaml"
 
 

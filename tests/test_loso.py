@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -303,50 +302,6 @@ def test_missing_subject_of_a_finished_run_is_told(finished, packed_corpus):
     (RUN / "metrics.json").unlink()
     with pytest.raises(SystemExit, match="every clip predicted exactly once"):
         main(["loso", *finished])
-
-
-def wandb_records(file: Path):
-    """Records of an offline W&B run: protocol buffers in a LevelDB log (blocks of 32 KiB, 7 bytes before each part)."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    content, position, parts = file.read_bytes(), 7, b""
-    while position + 7 < len(content):
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-        length, kind = struct.unpack("<HB", content[position + 4 : position + 7])
-        parts += content[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # whole, last
-            yield Record.FromString(parts)
-            parts = b""
-
-
-@pytest.mark.parametrize(("name", "group"), [("quick", "quick"), ("all/quick", "all")])
-def test_wandb_has_one_group_with_a_run_per_fold_and_a_summary(quick, tmp_path, name, group):
-    logger = [
-        "--trainer.logger=WandbLogger",
-        "--trainer.logger.init_args.offline=true",
-        "--trainer.logger.init_args.project=mer4d",
-    ]
-    quick.remove("--trainer.logger=false")
-    # Absolute, because the writer's process outlives a test and stays in its working directory.
-    main(["loso", *quick, *logger, f"--loso.name={name}", f"--loso.runs={tmp_path / 'runs'}"])
-    runs, scores = {}, {}
-    for file in (tmp_path / "runs" / name).rglob("*.wandb"):
-        for record in wandb_records(file):
-            if record.WhichOneof("record_type") == "run":
-                runs[record.run.display_name] = record.run
-            if record.WhichOneof("record_type") == "history":
-                keys = {item.key or "/".join(item.nested_key) for item in record.history.item}
-                scores[file.parent.name] = scores.get(file.parent.name, set()) | keys
-    assert sorted(runs) == [f"{name}/{part}" for part in ("S1", "S2", "S3", "S4", "summary")]
-    assert {run.run_group for run in runs.values()} == {group}
-    assert {each: run.job_type for each, run in runs.items()} == {
-        each: "summary" if each == f"{name}/summary" else "fold" for each in runs
-    }
-    assert len({run.run_id for run in runs.values()}) == 5
-    assert sum({"val/loss", "train/loss", "val/uf1"} <= keys for keys in scores.values()) == 4
-    assert sum({"uf1", "uar", "f1/negative", "predictions/path"} <= keys for keys in scores.values()) == 1
 
 
 def test_another_logger_writes_into_the_folds(quick):

@@ -16,7 +16,7 @@ ROOMS = (
     ("preprocess",),
     ("models",),
     ("data", "synth"),
-    ("task", "callbacks", "trained", "show"),
+    ("task", "callbacks", "trained", "show", "logs"),
     ("loso", "report", "check", "compare", "audit", "ablation", "explain", "page", "predict", "export", "model_card"),
     ("cli", "__main__"),
 )

@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
-from pytorch_lightning.loggers import WandbLogger
 from rich.progress import Progress
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from mer4d.cache import write_atomically
 from mer4d.callbacks import LOSOFold, better
 from mer4d.data import MER4DDataModule
 from mer4d.errors import RunError
+from mer4d.logs import StreamWeights, close, log_fold
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def run_fold(part: Part, build: FoldBuilder, refit: bool, progress: Progress) ->
     start = time.perf_counter()
     trainer, module, data = build(part)
     checkpoint = _prepared(trainer, part.directory)
-    trainer.callbacks.append(_EpochBar(progress, part.subject))
+    trainer.callbacks += [streams := StreamWeights(), _EpochBar(progress, part.subject)]
     trainer.fit(module, datamodule=data)
     epochs = trainer.current_epoch
     if not trainer.global_step or not checkpoint.best_model_path:
@@ -124,7 +124,6 @@ def run_fold(part: Part, build: FoldBuilder, refit: bool, progress: Progress) ->
     if refit:
         _refit(replace(part, refit=True), build, progress, Path(checkpoint.best_model_path), best)
     trainer.test(module, datamodule=data, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True)
-    close_loggers(trainer)
     outcome = {
         "subject": part.subject,
         "seed": data.seed,
@@ -133,11 +132,15 @@ def run_fold(part: Part, build: FoldBuilder, refit: bool, progress: Progress) ->
         "epochs": epochs,
         "best_epoch": best,
         "best": {checkpoint.monitor: float(checkpoint.best_model_score)},
+        "validation": {} if data.leaky else _validation(module.curves, best),
+        "attention": streams.epochs.get(best),
         "class_weights": _by_class(data, module.loss.class_weights),
         "thresholds": _by_class(data, module.thresholds) if data.problem.multi_label else None,
         "seconds": round(time.perf_counter() - start, 2),
         "data_digest": data.digest,
     }
+    log_fold(trainer.loggers, outcome, trainer.global_step)
+    close(trainer)
     write_atomically(part.directory / "metrics.json", json.dumps(outcome, indent=2).encode())
 
 
@@ -186,9 +189,7 @@ def _by_class(data: MER4DDataModule, values: Tensor) -> dict[str, float]:
     return dict(zip(data.problem.classes, values.tolist(), strict=True))
 
 
-def close_loggers(trainer: Trainer) -> None:
-    """Ends the trainer's logged run; a W&B run left open would swallow the next fold's."""
-    for logger in trainer.loggers:
-        logger.finalize("success")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+def _validation(curves: dict[int, dict[str, float]], epoch: int) -> dict[str, float]:
+    """Scores of the validation subjects in an epoch, `loss`, `uf1` and `uar`."""
+    scores = curves.get(epoch, {})
+    return {name.removeprefix("val/"): value for name, value in scores.items() if name.startswith("val/")}

@@ -1,7 +1,7 @@
 """All folds of a run, and the result when they are complete."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from mer4d.data import MER4DDataModule
 from mer4d.errors import AnnotationError, RunError
+from mer4d.logs import tell
 from mer4d.loso.fold import FoldBuilder, Part, complete, run_fold, staging
 from mer4d.loso.settings import LOSO, match_config, matches_config
 from mer4d.loso.summary import summarise
@@ -25,7 +26,8 @@ def run_loso(
     config: dict[str, Any],
     data: MER4DDataModule,
     build: FoldBuilder,
-    elsewhere: Callable[[Part], None] | None = None,
+    elsewhere: Callable[[Part], Mapping[str, str]] | None = None,
+    page: Callable[[Path], Path] | None = None,
 ) -> dict[str, Any]:
     """Runs the folds that are not complete yet and computes the result of all.
 
@@ -34,8 +36,9 @@ def run_loso(
         config: Resolved configuration, plain values.
         data: Corpus of the run; what its folds have in common.
         build: Makes trainer, module and data module of a fold.
-        elsewhere: Does `run_part` in another process, to which it can be sent; None to run folds here, whatever the
-            settings say.
+        elsewhere: Does `run_part` in another process, to which it can be sent, and returns the `logs.failures` there;
+            None to run folds here, whatever the settings say.
+        page: Writes a page about the run in a folder, which is logged with the result.
 
     Returns:
         Content of metrics.json.
@@ -58,7 +61,7 @@ def run_loso(
                 complete(part.directory, data.digest)  # another process has read the corpus for itself
                 progress.advance(bar)
         if not _summed_up(result, parts):
-            summarise(settings, _seeds(parts), data, build)
+            summarise(settings, _seeds(parts), data, build, page)
         return json.loads(result.read_text())
 
 
@@ -76,7 +79,7 @@ def _run(
     settings: LOSO,
     pending: Sequence[Part],
     build: FoldBuilder,
-    elsewhere: Callable[[Part], None] | None,
+    elsewhere: Callable[[Part], Mapping[str, str]] | None,
     progress: Progress,
 ) -> Iterator[Part]:
     """Runs folds, here or several at once elsewhere, and yields each that is complete."""
@@ -90,7 +93,7 @@ def _run(
         running = {pool.submit(elsewhere, part): part for part in pending}
         try:
             for done in as_completed(running):
-                done.result()
+                tell(done.result())
                 yield running[done]
         except BrokenProcessPool as error:
             expected, found = "every process to end its folds", "one that was killed, perhaps for want of memory"

@@ -19,6 +19,7 @@ PLACES = (
     "loso.runs",
     "loso.seeds",
     "loso.jobs",
+    "loso.faces",
     "trainer.logger",
     "trainer.enable_progress_bar",
 )
@@ -42,6 +43,8 @@ class LOSO:
             do not depend on the number of cores.
         jobs: Folds that run at once, each in a process of its own; null for one per core. Predictions are the same for
             any number. Every process takes seconds to start, so it pays where a run takes minutes.
+        faces: Log the face of every clip at onset, apex and offset. Not by default, as `wandb sync` sends them out of
+            the house, which the licence of a corpus may forbid.
     """
 
     name: str = "loso"
@@ -51,6 +54,7 @@ class LOSO:
     leaky: bool = False
     threads: int = 1
     jobs: int | None = 1
+    faces: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or min(self.threads, self.seeds) < 1:
@@ -136,12 +140,26 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def config_digest(config: dict[str, Any]) -> str:
+    """Digest of all settings but `PLACES`: two runs with the same one were asked to do the same.
+
+    Example:
+        >>> config_digest({"data": {"root": "a"}}) == config_digest({"data": {"root": "b"}})
+        True
+    """
+    return _digest({name: value for name, value in flat(config).items() if matters(name)})
+
+
 def run_id(settings: LOSO, config: dict[str, Any], subject: str | None, seed: int) -> str:
-    """Identifier of a fold's logged run, the same whenever the fold is run again.
+    """Identifier of a logged run, the same whenever a fold or the summary (subject None) is run again.
 
     Example:
         >>> run_id(LOSO("a"), {}, "S1", seed=0) == run_id(LOSO("a"), {}, "S2", seed=0)
         False
     """
-    text = json.dumps([str(settings.directory.resolve()), config, subject, seed], sort_keys=True, default=str)
+    return _digest([str(settings.directory.resolve()), config_digest(config), subject, seed])
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -5,36 +5,24 @@ import platform
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pytorch_lightning.loggers import WandbLogger
 
 import mer4d
 from mer4d.cache import write_atomically
 from mer4d.data import MER4DDataModule
 from mer4d.errors import RunError
-from mer4d.loso.fold import FoldBuilder, Part, close_loggers
+from mer4d.logs import close, log_result
+from mer4d.loso.fold import FoldBuilder, Part
+from mer4d.loso.pictures import clip_pictures
 from mer4d.loso.settings import LOSO
 from mer4d.report import score
-
-LOGGED = (
-    "uf1",
-    "uf1_std",
-    "uar",
-    "uar_std",
-    "balanced_accuracy",
-    "accuracy",
-    "auc",
-    "average_precision",
-    "constant_uf1",
-    "random_uf1",
-)
-"""Numbers of a result that the summary's log holds."""
 
 PACKAGES = ("mer4d", "torch", "pytorch-lightning", "opencv-contrib-python", "numpy")
 
@@ -56,8 +44,14 @@ def protocol(settings: LOSO, held_out: str) -> str:
     return "; ".join(parts)
 
 
-def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build: FoldBuilder) -> None:
-    """Pools the predictions of all folds, scores them, and logs one summary run.
+def summarise(
+    settings: LOSO,
+    seeds: Sequence[int],
+    data: MER4DDataModule,
+    build: FoldBuilder,
+    page: Callable[[Path], Path] | None = None,
+) -> None:
+    """Pools the predictions of all folds, scores them, and logs one summary run; see `run_loso`.
 
     Raises:
         RunError: Some clip is not predicted exactly once for each seed.
@@ -77,6 +71,7 @@ def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build
         **score(table, problem.classes, problem.multi_label, data.corpora),
         "permuted_labels": data.permute_labels is not None,
         "leaky": settings.leaky,
+        "validation": _mean([outcome.get("validation", {}) for outcome in outcomes]),
         "apex_error": None if apex is None else asdict(apex),
         "skipped": [
             {"clip_id": defect.clip_id, "problem": str(defect.error)} for defect in defects if not defect.doubt
@@ -92,16 +87,18 @@ def summarise(settings: LOSO, seeds: Sequence[int], data: MER4DDataModule, build
         **provenance(),
     }
     write_atomically(directory / "predictions.csv", table.to_csv(index=False).encode())
-    shutil.rmtree(directory / "wandb", ignore_errors=True)  # of a summary that is no longer true
-    trainer, _, _ = build(Part(None, seeds[0], directory))
-    numbers = {name: metrics[name] for name in LOGGED if metrics.get(name) is not None}
-    per_class = {f"f1/{name}": row["f1"] for name, row in metrics["classes"].items() if row["f1"] is not None}
-    for logger in trainer.loggers:
-        logger.log_metrics(numbers | per_class)
-        if isinstance(logger, WandbLogger):
-            logger.log_table("predictions", dataframe=table)
-    close_loggers(trainer)
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=2).encode())
+    for log in ("wandb", "log"):  # of a summary that is no longer true
+        shutil.rmtree(directory / log, ignore_errors=True)
+    trainer, _, _ = build(Part(None, seeds[0], directory))
+    pictures = cache(partial(clip_pictures, data, settings.faces))  # for several loggers, made once if at all
+    log_result(trainer.loggers, metrics, table, pictures, page and page(directory))
+    close(trainer)
+
+
+def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean over the folds of every score that all of them have."""
+    return pd.DataFrame(scores).dropna(axis="columns").mean().to_dict()
 
 
 def _pooled(directory: Path, folds: Sequence[Path], clips: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
