@@ -54,10 +54,10 @@ def test_subjects_and_bars(tmp_path, write_run, read):
 
 
 def test_ugly_names_stay_names(tmp_path, write_run, read):
-    run = write_run(tmp_path / "<b>run", classes=UGLY, subjects=UGLY, notes=[UGLY[0]])
+    run = write_run(tmp_path / "<i>run", classes=UGLY, subjects=UGLY, notes=[UGLY[0]])
     page = read(run)
     tags = {tag for tag, _ in page.elements}
-    assert not tags & {"script", "b"} and all(name in page.text for name in (*UGLY, "<b>run"))
+    assert not tags & {"script", "i"} and all(name in page.text for name in (*UGLY, "<i>run"))
     assert [row[0] for row in page.table("Scores of each class")][:-1] == list(UGLY)
 
 
@@ -94,7 +94,7 @@ def test_whoever_cannot_see_it(tmp_path, write_run, read):
         ({"curves": False}, "No curves: the folds have no curves.csv"),
         ({"skipped": [{"clip_id": "x", "problem": "clip 'x': broken"}]}, "Skipped: clip 'x': broken"),
         ({"absent": ("joy", "awe")}, "Absent from the truth and left out of the means: joy, awe"),
-        ({}, "No pictures. AnnotationError: "),
+        ({}, "No pictures. "),
     ],
 )
 def test_odd_runs(tmp_path, write_run, read, changes, said):
