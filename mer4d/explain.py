@@ -1,8 +1,10 @@
 """Why the networks of a run said what they said of a clip: heat on the face, attention, and both summed up by class.
 
-Heat is integrated gradients (Sundararajan, Taly and Yan 2017, arXiv 1703.01365) from no motion at all: the gradient of
-a class's logit by the flow, averaged while the flow grows from nothing to what it is, times the flow. It adds up to
-what the motion does to the logit. Where it is positive, motion speaks for the class; where it is negative, against it.
+Sensitivity is the gradient of a class's logit by the flow, averaged while the flow grows from nothing to what it is:
+what motion would do there. Heat is the same times the flow, integrated gradients (Sundararajan, Taly and Yan 2017, arXiv
+1703.01365): what the motion does. It adds up to the logit less that of a face without motion; where it is positive,
+motion speaks for the class, where it is negative, against it. Heat lies where there is motion, for any network;
+sensitivity is the network's own (docs/method.md has both measured).
 
 A network that divides every clip by its strength takes weak motion for strong: along that path its logit would stay the
 same until the flow is all but gone, and the gradients would tell of nothing but that end. So the divisor is held at
@@ -13,7 +15,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
@@ -26,7 +28,6 @@ from torch import Tensor, nn
 
 from mer4d.cache import write_atomically
 from mer4d.clip import CHANNELS
-from mer4d.data import MER4DDataModule
 from mer4d.errors import RunError, SettingError
 from mer4d.models import TripleStreamMicroAttNet
 from mer4d.models.flow_input import ClipNormalization
@@ -62,6 +63,7 @@ class Explanations:
         right: (N,) bool, whether the clip belongs to it.
         probability: (N,) float64, of that class.
         heat: (N, V, P, H, W) float32, what the flow of each pixel does to the logit of that class.
+        sensitivity: (N, V, P, H, W) float32, length over the channels of the gradient, logits per pixel of flow.
         channels: (N, C) float64, share of u, v and magnitude in what speaks for the class; NaN where nothing does.
         fusion: (N, C) float32, weight of the stream of each channel; NaN where none is weighed.
         squeeze_excitation: (N, R, M) float32, weights 0..1 of the maps of the magnitude stream, seed by seed: map m of
@@ -77,6 +79,7 @@ class Explanations:
     right: np.ndarray
     probability: np.ndarray
     heat: np.ndarray
+    sensitivity: np.ndarray
     channels: np.ndarray
     fusion: np.ndarray
     squeeze_excitation: np.ndarray
@@ -153,18 +156,20 @@ def explain_run(run: Path, clips: list[str] | None = None, out: Path | None = No
 
     made: dict[tuple[str, int], tuple[np.ndarray, ...]] = {}
     folds = rows.groupby(["seed", "fold"])
-    with progress_bars() as bars, ExitStack() as stack:
+    data = next(iter(networks.values())).data_module()
+    data.prepare_data()  # with progress bars of its own
+    with data.shared(), progress_bars() as bars:
         for (seed, fold), part in bars.track(folds, len(folds), description="Networks"):
             place = ("folds", fold) if seed == seeds[0] else ("seeds", str(seed), fold)
             if place not in networks:
                 remedy = "give the folder of a run as `mer4d loso` left it"
                 raise RunError(run, f"a network in {'/'.join(place)}", "none", remedy)
-            data = networks[place].data_module()
-            stack.enter_context(data.shared())  # so that the corpus is read once
-            for name, arrays in _explain_fold(networks[place], data, part.set_index("clip_id"), targets):
+            for name, arrays in _explain_fold(networks[place], part.set_index("clip_id"), targets):
                 made[name, seed] = arrays
     each = zip(*(made[name, seed] for name in names for seed in seeds), strict=True)
-    heat, fusion, excitation = (np.stack(a).reshape(len(names), len(seeds), *a[0].shape) for a in each)
+    heat, sensitivity, fusion, excitation = (
+        np.stack(arrays).reshape(len(names), len(seeds), *arrays[0].shape) for arrays in each
+    )
     heat = heat.mean(1)
     speaking = heat.clip(min=0).sum((1, 2, 4, 5), dtype=np.float64)
     with np.errstate(invalid="ignore"):
@@ -180,6 +185,7 @@ def explain_run(run: Path, clips: list[str] | None = None, out: Path | None = No
         right=truth[place] == 1,
         probability=probability[place],
         heat=heat.sum(3),
+        sensitivity=sensitivity.mean(1),
         channels=channels,
         fusion=fusion.mean(1),
         squeeze_excitation=excitation,
@@ -228,28 +234,28 @@ def read_explanations(file: Path) -> Explanations:
         raise RunError(file, "what `mer4d explain` wrote", found, remedy) from error
 
 
-def attribute(network: nn.Module, flow: Tensor, target: Tensor, steps: int = STEPS) -> Tensor:
-    """What each value of the flow does to the logit of a class: integrated gradients from no motion.
+def mean_gradient(network: nn.Module, flow: Tensor, target: Tensor, steps: int = STEPS) -> Tensor:
+    """Gradient of the logit of a class by the flow, averaged on the straight way from no motion to the clip's.
 
     Args:
         network: From flow (B, V, P, C, H, W) to logits (B, K), in evaluation mode.
         flow: (B, V, P, C, H, W) float, pixels.
         target: (B,) int64, the class of each clip.
-        steps: Points of the path that are looked at.
+        steps: Points of the way that are looked at.
 
     Returns:
-        (B, V, P, C, H, W) float, unit of logits. Those of a clip add up to its logit less that of flow that is 0, but
-        for the error of the quadrature.
+        (B, V, P, C, H, W) float, logits per pixel of flow. Its product with the flow adds up, clip by clip, to the
+        logit less that of flow that is 0, but for the error of the quadrature.
     """
     from captum.attr import IntegratedGradients  # which takes a second to import, with all of matplotlib
 
     def logits(flow: Tensor) -> Tensor:
         return network(flow) + 0 * flow.sum()  # a network that ignores the flow has a gradient too, 0
 
+    method = IntegratedGradients(logits, multiply_by_inputs=False)
     with strength_held(network, flow):
         # a step at a time, or all would be in memory at once
-        found = IntegratedGradients(logits).attribute(flow, target=target, n_steps=steps, internal_batch_size=len(flow))
-    return found.detach()
+        return method.attribute(flow, target=target, n_steps=steps, internal_batch_size=len(flow)).detach()
 
 
 @contextmanager
@@ -310,10 +316,11 @@ def band_sums(heat: np.ndarray) -> np.ndarray:
 
 
 def _explain_fold(
-    trained: Trained, data: MER4DDataModule, rows: pd.DataFrame, targets: dict[str, int]
+    trained: Trained, rows: pd.DataFrame, targets: dict[str, int]
 ) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
-    """Name, heat (V, P, C, H, W), fusion weights (C,) and squeeze-and-excitation (M,) of each clip that has a row."""
-    task, columns = trained.module(), [f"{name}_prob" for name in trained.problem.classes]
+    """Name of each clip that has a row; its heat (V, P, C, H, W), sensitivity (V, P, H, W) and attention (C,), (M,)."""
+    task, data = trained.module(), trained.data_module()
+    columns = [f"{name}_prob" for name in trained.problem.classes]
     data.prepare_data()
     data.setup("test")
     missing = {*rows.index}
@@ -326,9 +333,9 @@ def _explain_fold(
         apart = (task(flow).double() - torch.from_numpy(rows.loc[names, columns].to_numpy())).abs().max()
         if apart > SAME:
             _refuse(trained, f"others, up to {apart:.2g} away")
-        heat = attribute(task.network, flow, torch.tensor([targets[name] for name in names]))
-        arrays = zip(*(values.numpy() for values in (heat, *attend(task.network, flow))), strict=True)
-        yield from zip(names, arrays, strict=True)
+        gradient = mean_gradient(task.network, flow, torch.tensor([targets[name] for name in names]))
+        found = gradient * flow, gradient.norm(dim=3), *attend(task.network, flow)
+        yield from zip(names, zip(*(values.numpy() for values in found), strict=True), strict=True)
     if missing:
         _refuse(trained, f"none of {len(missing)} clips, such as '{min(missing)}'")
 
