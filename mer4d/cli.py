@@ -85,7 +85,7 @@ class MER4DCLI(LightningCLI):
         manifest.add_argument("--file", type=Path, help="CSV to write; by default manifest.csv in the corpus.")
         manifest.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
         shown = self._subcommand_parsers["show"]
-        shown.add_argument("clips", nargs="+", metavar="CLIP_ID", help="Name of a clip, and of others.")
+        shown.add_argument("clip_ids", nargs="+", metavar="CLIP_ID", help="Name of a clip, and of others.")
         shown.add_argument("--out", type=Path, default=Path("show"), help="Folder of the pictures.")
         shown.add_argument("--video", type=bool, default=False, help="Whether to write slow videos (GIF), too.")
         self._subcommand_parsers["audit"].add_class_arguments(Audit, "audit")
@@ -182,7 +182,7 @@ class MER4DCLI(LightningCLI):
     def show(self) -> None:
         """Draws clips."""
         settings = self.config["show"]
-        files = show_clips(self.datamodule, settings.clips, settings.out, settings.video)
+        files = show_clips(self.datamodule, settings.clip_ids, settings.out, settings.video)
         print(f"Files: {', '.join(map(str, files))}")
 
     def loso(self) -> None:

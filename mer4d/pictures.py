@@ -73,9 +73,10 @@ def flow_arrows(picture: np.ndarray, uv: np.ndarray, gain: float = 20.0, spacing
     drawn = _rgb(picture).copy()
     height, width = drawn.shape[:2]
     rows, columns = max(1, height // spacing), max(1, width // spacing)
-    field = cv2.resize(np.moveaxis(uv, 0, -1).astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
-    at = (np.indices((rows, columns))[::-1].T.swapaxes(0, 1) + 0.5) * (width / columns, height / rows) - 0.5
-    arrows = np.stack([at, at + gain * field], axis=2)[np.hypot(*np.moveaxis(gain * field, -1, 0)) >= spacing / 8]
+    ahead = gain * cv2.resize(np.moveaxis(uv, 0, -1).astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+    middles = [(np.arange(count) + 0.5) * side / count - 0.5 for count, side in ((columns, width), (rows, height))]
+    start, length = np.stack(np.meshgrid(*middles), axis=-1), np.hypot(*np.moveaxis(ahead, -1, 0))
+    arrows = np.stack([start, start + ahead], axis=2)[(length >= spacing / 8) & (length < np.inf)]
     for colour, thickness in (((0, 0, 0), 3), ((255, 220, 0), 1)):  # a dark rim shows on any skin
         for start, end in np.rint(16 * arrows).astype(int).tolist():
             cv2.arrowedLine(drawn, start, end, colour, thickness, cv2.LINE_AA, shift=4, tipLength=0.3)

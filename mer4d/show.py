@@ -7,7 +7,6 @@ from difflib import SequenceMatcher
 from itertools import cycle, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -36,7 +35,7 @@ FACE, SPACING, BAND = 224, 16, 40
 """Pixels: side of a face in a video or with arrows, of the square of one arrow, height of the text of a video."""
 
 SLOWED = 100
-"""Milliseconds for which a video shows a frame; browsers and slides keep no shorter ones reliably."""
+"""Milliseconds for which a video shows a frame: six times as slow as 60 frames per second."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,14 @@ class ProcessedClip:
 
     @property
     def marks(self) -> dict[int, str]:
-        """Position to what is there: onset, offset, and every apex, found, annotated or used."""
+        """Position to what is there in a clip with frames: onset, offset, and the apex found, annotated and used."""
         apexes = {"found": int(self.entry.detected_apex), "annotated": self.clip.apex}
         if int(self.entry.apex) not in apexes.values():
             apexes["used"] = int(self.entry.apex)
         marks = {self.clip.onset: "onset", self.clip.offset: "offset"}
         for kind, position in apexes.items():
             if position is not None:
-                marks[position] = f"{marks[position]}, {kind}" if position in marks else f"apex {kind}"
+                marks[position] = " and ".join(filter(None, (marks.get(position), f"apex {kind}")))
         return dict(sorted(marks.items()))
 
     @property
@@ -117,11 +116,26 @@ def process(data: MER4DDataModule, clip_id: str) -> ProcessedClip:
     with naming(clip):
         views = preprocess.views.read(clip)
         crops, boxes = preprocess.crop(views)
-    squares = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]] - 0.5
-    if preprocess.crop.level_eyes:  # boxes are those of turned views
-        turns = [cv2.invertAffineTransform(levelling(eyes)) for eyes in np.moveaxis(views.eyes, 1, 0)]
-        squares = np.stack([transform(*each) for each in zip(squares, turns, strict=True)])
+    squares = corners(boxes, views.eyes if preprocess.crop.level_eyes else None)
     return ProcessedClip(clip, entry, *names, views.images[0], squares, crops.images)
+
+
+def corners(boxes: np.ndarray, eyes: np.ndarray | None = None) -> np.ndarray:
+    """Corners (V, 4, 2) of crops as x, y in pixels of the view, whose first pixel reaches from -0.5 to 0.5.
+
+    Args:
+        boxes: (V, 4) as in `FlowEntry`.
+        eyes: (T, V, 2, 2) where the views were turned to level them; the boxes are then those of the turned views.
+
+    Example:
+        >>> corners(np.array([[10, 20, 30, 40]])).tolist()
+        [[[9.5, 19.5], [29.5, 19.5], [29.5, 39.5], [9.5, 39.5]]]
+    """
+    squares = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]] - 0.5
+    if eyes is None:
+        return squares
+    turns = [cv2.invertAffineTransform(levelling(each)) for each in np.moveaxis(eyes, 1, 0)]
+    return np.stack([transform(*each) for each in zip(squares, turns, strict=True)])
 
 
 def _find(data: MER4DDataModule, clip_id: str) -> Clip:
@@ -142,16 +156,16 @@ def contact_sheet(shown: ProcessedClip) -> bytes:
     Returns:
         PNG; the same clip gives the same bytes with the same version of matplotlib.
     """
-    from matplotlib import style  # half a second that no other command should pay
+    from matplotlib import style  # loaded here, because no other command needs it
     from matplotlib.figure import Figure
 
     largest = float(np.percentile(np.hypot(*np.moveaxis(shown.entry.flow[:, :, :2], 2, 0)), 99.5)) or 1.0
     rows = [list(_row(shown, view, largest)) for view in range(len(shown.views))]
     columns = max(LEAST, len(rows[0]))
-    width, height = CELL * columns + 0.7, CELL * (len(rows) + 1) + 1.5
+    width, height = CELL * columns + 0.8, CELL * (len(rows) + 1) + 1.5
     with style.context(["default", {"text.parse_math": False}]):  # whatever style the user has set
         figure = Figure((width, height))
-        edges = {"left": 0.6 / width, "right": 1 - 0.1 / width, "top": 1 - 0.8 / height, "bottom": 0.65 / height}
+        edges = {"left": 0.7 / width, "right": 1 - 0.1 / width, "top": 1 - 0.8 / height, "bottom": 0.65 / height}
         grid = figure.add_gridspec(len(rows) + 1, columns, wspace=0.04, hspace=0.06, **edges)
         figure.text(edges["left"], 1 - 0.2 / height, shown.title, size=14, weight="bold", va="top")
         for view, row in enumerate(rows):
@@ -164,7 +178,8 @@ def contact_sheet(shown: ProcessedClip) -> bytes:
                     cell.plot(*shown.squares[view][[0, 1, 2, 3, 0]].T, color="#f0e442")
         wheel = figure.add_subplot(grid[-1, -1], xticks=[], yticks=[], frame_on=False)
         wheel.imshow(colour_wheel(200))
-        wheel.set_xlabel(f"flow, rim: {largest:.2g} px and more")
+        unit = "" if shown.crops is None else " px"  # that of ready-made flow is not known
+        wheel.set_xlabel(f"flow, rim: {largest:.2g}{unit} and more")
         if len(shown.entry.curve):
             draw_curve(figure.add_subplot(grid[-1, :-1]), shown)
         figure.savefig(png := io.BytesIO(), format="png", metadata={"Software": None})
@@ -175,9 +190,8 @@ def _row(shown: ProcessedClip, view: int, largest: float) -> Iterator[tuple[str,
     """Captions and pictures of one view."""
     fields = shown.entry.flow[view, :, :2]
     if shown.crops is None:
-        yield from (
-            (f"flow, {phase}", flow_colours(uv, largest)) for phase, uv in zip(shown.phases, fields, strict=True)
-        )
+        for phase, uv in zip(shown.phases, fields, strict=True):
+            yield f"flow, {phase}", flow_colours(uv, largest)
         return
     yield "view at onset", shown.pictures[view]
     yield from ((moment, shown.at(moment)[view]) for moment in shown.moments)
@@ -197,10 +211,9 @@ def draw_curve(axes: "Axes", shown: ProcessedClip) -> None:
     """
     onset, offset, rate, entry = shown.clip.onset, shown.clip.offset, shown.clip.frame_rate, shown.entry
     frames = range(onset, offset + 1)
-    if len(shown.views) > 1:
-        for name, curve, colour in zip(shown.views, entry.view_curves, cycle(COLOURS), strict=False):
-            axes.plot(frames, curve, color=colour, label=name)
-    axes.plot(frames, entry.curve, color="black", linewidth=2.5, label="motion")
+    axes.plot(frames, entry.curve, color="black", linewidth=3, label="all views")
+    for name, curve, colour in zip(shown.views, entry.view_curves, cycle(COLOURS), strict=False):
+        axes.plot(frames, curve, color=colour, label=name)
     axes.set(xlim=(onset, offset), ylim=(0, 1.5 * max(entry.view_curves.max(), 1e-6)))
     axes.set(xlabel="frame, time from onset" if rate else "frame", ylabel="motion (px)")
     for number, (position, text) in enumerate(shown.marks.items()):
@@ -211,7 +224,8 @@ def draw_curve(axes: "Axes", shown: ProcessedClip) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     if rate:
         axes.xaxis.set_major_formatter(lambda frame, _: f"{frame:.0f}\n{1000 * (frame - onset) / rate:.0f} ms")
-    axes.legend(loc="center left", frameon=False, title=f"confidence of apex {entry.confidence:.2f}")
+    empty = "right" if 2 * entry.detected_apex < onset + offset else "left"
+    axes.legend(loc=f"center {empty}", frameon=False, title=f"confidence of apex {entry.confidence:.2f}")
 
 
 def video(shown: ProcessedClip) -> bytes:
@@ -263,13 +277,15 @@ def show_clips(data: MER4DDataModule, clip_ids: Sequence[str], out: Path, moving
         SettingError: There is no such clip, or a video is asked of a clip without frames.
         MER4DError: A clip cannot be processed, or the disk refused a file.
     """
+    clips = [_find(data, clip_id) for clip_id in dict.fromkeys(clip_ids)]
+    prepare(clips, data.preprocess, data.store, data.digests, data.jobs)  # all at once, on all cores
     files = []
-    for clip_id in [_find(data, clip_id).clip_id for clip_id in clip_ids]:
-        shown = process(data, clip_id)
+    for clip in clips:
+        shown = process(data, clip.clip_id)
         contents = {"png": contact_sheet(shown)}
         if moving:
             contents["gif"] = video(shown)
         for suffix, content in contents.items():
-            files.append(out / f"{quote(clip_id, safe='')}.{suffix}")  # a name may hold a slash
+            files.append(out / f"{clip.clip_id}.{suffix}")
             write_atomically(files[-1], content)
     return files

@@ -13,7 +13,7 @@ from mer4d.cli import main
 
 COMMANDS = (
     *("fit", "validate", "test", "predict"),
-    *("check", "manifest", "prepare", "loso", "audit", "ablation", "compare", "repeat", "synth"),
+    *("check", "manifest", "prepare", "show", "loso", "audit", "ablation", "compare", "repeat", "synth"),
 )
 
 

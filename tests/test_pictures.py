@@ -76,9 +76,10 @@ def test_arrows_point_where_the_flow_goes_and_are_as_long_as_is_told():
     assert (flow_arrows(np.dstack([grey] * 3), even(0.3, 0), 40, 64) == drawn).all()
 
 
-def test_arrows_of_unknown_flow_are_left_out_and_the_others_drawn():
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_arrows_of_unknown_flow_are_left_out_and_the_others_drawn(odd):
     field = even(0.5, 0, side=4).copy()
-    field[:, :2] = np.nan
+    field[:, :2] = odd
     drawn = flow_arrows(np.full((64, 96), 90, np.uint8), field)
     assert (drawn[:28] == 90).all() and (drawn[36:] != 90).any()
 
