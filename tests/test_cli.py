@@ -34,6 +34,8 @@ def test_help_of_a_command_explains_its_options(command, capsys):
         "synth": "Number of people",
         "compare": "Folder of a run",
         "repeat": "Folder of a run",
+        "report": "Folder of a run",
+        "explain": "Folder of a run",
         "predict": "A video",
         "export": "A checkpoint",
         "ablation": "Rows that run at once",

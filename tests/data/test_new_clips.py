@@ -87,11 +87,13 @@ def test_what_cannot_be_read_is_named(clip, tmp_path):
     with pytest.raises(FrameError, match="expected a clip, or folders and videos of one each, found none"):
         NewClips().survey(tmp_path)
     (clip(tmp_path, "one") / "9.png").unlink()
-    clip(tmp_path, "one.avi").rename(tmp_path / "two")
-    (tmp_path / "one.avi").mkdir()
+    (tmp_path / "empty").mkdir()
+    for name in ("two", "two.avi"):
+        (tmp_path / name).touch() if name.endswith(".avi") else clip(tmp_path, name)
     survey = NewClips().survey(tmp_path)
-    assert [clip.clip_id for clip in survey.clips] == ["one", "two"]
-    assert [defect.doubt for defect in survey.defects] == ["gap", ""]
+    assert [clip.clip_id for clip in survey.clips] == ["one"]
+    found = {defect.clip_id: defect.doubt or defect.error.found for defect in survey.defects}
+    assert found == {"one": "gap", "two": "rows 3, 4", "empty": "none for left, right"}
     outside = clip(tmp_path.parent, f"{tmp_path.name}_outside")
     os.symlink(outside, tmp_path / "three")
     with pytest.raises(FrameError, match="expected a place inside"):
