@@ -229,7 +229,7 @@ class MER4DCLI(LightningCLI):
                 data,
                 self._build_fold,
                 partial(_run_elsewhere, tuple(self._arguments)),
-                lambda run: write_page([run], clips=0),  # without faces, since the log sends it out of the house
+                lambda run: write_page([run], clips=0)[0],  # without faces, since the log sends it out of the house
             )
         except SystemExit as error:  # how Lightning ends an interrupted fit
             raise KeyboardInterrupt from error

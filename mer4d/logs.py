@@ -28,7 +28,7 @@ from mer4d.models.microattnet import FusionAttention
 METHODS = ("log_hyperparams", "log_metrics", "log_graph", "save", "finalize", "after_save_checkpoint")
 """Of a logger, that Lightning calls."""
 
-BEST = {"loss": "min", "uf1": "max", "uar": "max"}
+BEST = {"loss": "min", "uf1": "max", "soft_uf1": "max", "uar": "max"}
 """Which value of a learning curve W&B shows in tables."""
 
 AGENT = {"sweep_id": "WANDB_SWEEP_ID", "sweep_param_path": "WANDB_SWEEP_PARAM_PATH", "run_id": "WANDB_RUN_ID"}
@@ -124,6 +124,7 @@ def _try(logger: Logger, method: str, *args: Any, **settings: Any) -> None:
 def _define_metrics(logger: WandbLogger) -> None:
     import wandb
 
+    wandb.setup()  # or it would warn of what Lightning passes before it knows that it should be silent
     if sweep_run() is not None:  # of which W&B may know nothing, if folds were logged before in this process
         wandb.setup(wandb.Settings(**{name: os.environ.get(variable) for name, variable in AGENT.items()}))
     for split in ("train", "val"):
@@ -292,7 +293,8 @@ def _log_to_tensorboard(
         rows = [frame.columns, ["---"] * frame.shape[1], *frame.to_numpy()]
         writer.add_text(name, "\n".join(" | ".join(map(str, row)) for row in rows))
     for name in _present(metrics):
-        writer.add_pr_curve(f"precision_recall/{name}", table[f"{name}_true"], table[f"{name}_prob"])
+        truth, probabilities = (table[f"{name}_{kind}"].to_numpy() for kind in ("true", "prob"))
+        writer.add_pr_curve(f"precision_recall/{name}", truth, probabilities)
     for kind, shown in pictures.items():
         for clip_id, picture in shown.items():
             writer.add_image(f"{kind}/{clip_id}", picture, dataformats="HWC" if picture.ndim == 3 else "HW")

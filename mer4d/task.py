@@ -18,7 +18,7 @@ SPLITS = ("train", "val", "test")
 
 
 class MicroExpressionTask(LightningModule):
-    """Trains and scores a network; logs loss, UF1 and UAR of each split.
+    """Trains and scores a network; logs loss, UF1, soft UF1 and UAR of each split.
 
     UF1 and UAR logged here are of one split of one fold and serve as learning curves. A result is computed from the
     pooled predictions of all folds, see mer4d.loso.
@@ -57,9 +57,9 @@ class MicroExpressionTask(LightningModule):
         self.threshold, self.at_least_one, self.optimizer = 0.5 if self.nested else threshold, at_least_one, optimizer
         self.thresholds: Tensor
         self.register_buffer("thresholds", torch.full((classes,), self.threshold))
-        self._validated: list[tuple[Tensor, Tensor]] = []
+        self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {split: [] for split in SPLITS}
         self.curves: dict[int, dict[str, float]] = {}
-        """Loss, UF1 and UAR of training and validation clips by epoch, from 1."""
+        """Loss, UF1, soft UF1 and UAR of training and validation clips by epoch, from 1."""
 
     def forward(self, flow: Tensor) -> Tensor:
         """Flow (B, V, P, C, H, W) to probabilities (B, K)."""
@@ -103,6 +103,7 @@ class MicroExpressionTask(LightningModule):
         decided = self._decide(probabilities, self.thresholds if split == "test" else self.threshold)
         self.scores[f"{split}_scores"].update(decided, label)
         self.losses[f"{split}_loss"].update(loss.detach(), len(label))
+        self._seen[split].append((probabilities, label))
         return loss, probabilities
 
     def _log(self, split: str) -> None:
@@ -110,7 +111,11 @@ class MicroExpressionTask(LightningModule):
         scores, loss = self.scores[f"{split}_scores"], self.losses[f"{split}_loss"]
         if not loss.update_called:  # by steps of somebody's own
             return
+        probabilities, labels = map(torch.cat, zip(*self._seen[split], strict=True))
         mean, values = loss.compute(), scores.compute()
+        values[f"{split}/soft_uf1"] = torch.tensor(soft_uf1(probabilities, labels))
+        if split == "val" and self.nested and self.trainer.state.fn == "fit":
+            self.thresholds.copy_(best_thresholds(probabilities, labels))
         self.log(f"{split}/loss", mean, prog_bar=split != "test")
         self.log_dict(values)
         if split != "test":
@@ -118,6 +123,7 @@ class MicroExpressionTask(LightningModule):
             row.update({name: float(value) for name, value in {f"{split}/loss": mean, **values}.items()})
         scores.reset()
         loss.reset()
+        self._seen[split].clear()
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Loss of a training batch, () float."""
@@ -129,17 +135,11 @@ class MicroExpressionTask(LightningModule):
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
         """Scores a batch of the validation subjects."""
-        self._validated.append((self._step(batch, "val")[1], batch["label"]))
+        self._step(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
         """Logs the epoch, and chooses thresholds if asked to; a checkpoint of this epoch holds them."""
         self._log("val")
-        if self._validated:
-            probabilities, labels = map(torch.cat, zip(*self._validated, strict=True))
-            self.log("val/soft_uf1", soft_uf1(probabilities, labels))
-            if self.nested and self.trainer.state.fn == "fit":
-                self.thresholds.copy_(best_thresholds(probabilities, labels))
-        self._validated.clear()
 
     def test_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Probabilities (B, K) of a batch of the held-out subject."""

@@ -104,7 +104,15 @@ def test_flow_of_the_same_preprocessing_is_computed_once(quick, tmp_path, monkey
 
 
 def test_interrupted_by_the_user(rows):
-    command = [sys.executable, "-m", "mer4d", "ablation", *rows, "--trainer.max_epochs=4000"]
+    command = [
+        sys.executable,
+        "-m",
+        "mer4d",
+        "ablation",
+        *rows,
+        "--trainer.min_epochs=4000",
+        "--trainer.max_epochs=4000",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while not (ROOT / "full" / "folds" / ".S1" / "config.yaml").exists() and process.poll() is None:
         time.sleep(0.01)

@@ -311,7 +311,8 @@ def test_another_logger_writes_into_the_folds(quick):
 
 
 def test_interrupted_by_the_user(finished):
-    command = [sys.executable, "-m", "mer4d", "loso", *finished, "--loso.name=stopped", "--trainer.max_epochs=400"]
+    command = [sys.executable, "-m", "mer4d", "loso", *finished, "--loso.name=stopped"]
+    command += ["--trainer.min_epochs=400", "--trainer.max_epochs=400"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while not Path("runs/stopped/folds/.S1/config.yaml").exists() and process.poll() is None:
         time.sleep(0.01)
