@@ -124,7 +124,6 @@ def _try(logger: Logger, method: str, *args: Any, **settings: Any) -> None:
 def _define_metrics(logger: WandbLogger) -> None:
     import wandb
 
-    wandb.setup()  # or it would warn of what Lightning passes before it knows that it should be silent
     if sweep_run() is not None:  # of which W&B may know nothing, if folds were logged before in this process
         wandb.setup(wandb.Settings(**{name: os.environ.get(variable) for name, variable in AGENT.items()}))
     for split in ("train", "val"):

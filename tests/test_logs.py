@@ -255,7 +255,7 @@ def test_tensorboard_and_csv_hold_as_much_as_they_can(logging, tmp_path):
         (file,) = (run / "folds" / name).rglob("metrics.csv")
         table = pd.read_csv(file)
         assert table["fold/best_epoch"].dropna().tolist() == [outcome["best_epoch"]]
-        assert table["val/loss"].dropna().min() == pytest.approx(outcome["validation"]["loss"])
+        assert table["val/soft_uf1"].dropna().max() == pytest.approx(outcome["validation"]["soft_uf1"])
     main(["loso", "--config=loggers.yaml", *logging, "--loso.seeds=2"])
     assert len(list((run / "log").rglob("events*"))) == 1  # the old summary's is no longer true
 

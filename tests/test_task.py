@@ -43,10 +43,10 @@ def loader(problem: Problem = DUAL_VIEW, parts: int = 1) -> DataLoader:
 def test_logs_loss_uf1_and_uar_of_each_split(trainer, problem):
     task = MicroExpressionTask(problem, SMALL)
     trainer.fit(task, loader(problem), loader(problem))
-    expected = {f"{split}/{score}" for split in ("train", "val") for score in ("loss", "uf1", "uar")}
+    expected = {f"{split}/{score}" for split in ("train", "val") for score in ("loss", "uf1", "soft_uf1", "uar")}
     assert expected <= trainer.callback_metrics.keys()
     (scores,) = trainer.test(task, loader(problem), verbose=False)
-    assert scores.keys() == {"test/loss", "test/uf1", "test/uar"}
+    assert scores.keys() == {"test/loss", "test/uf1", "test/soft_uf1", "test/uar"}
 
 
 class Linear(nn.Module):

@@ -36,11 +36,11 @@ def test_the_page_of_a_real_run(quick, parse, browse):
     for file in RUN.glob("folds/*/curves.csv"):
         curves = pd.read_csv(file)
         assert curves.epoch.tolist() == [1, 2] and curves.notna().all(axis=None)
-        scores = {f"{split}/{score}" for split in ("train", "val") for score in ("loss", "uf1", "uar")}
+        scores = {f"{split}/{score}" for split in ("train", "val") for score in ("loss", "uf1", "soft_uf1", "uar")}
         assert {*curves} == {"epoch", *scores}  # and nothing of the held-out subject
         outcome = json.loads(file.with_name("metrics.json").read_text())
-        best = curves["val/loss"][outcome["best_epoch"] - 1]
-        assert best == curves["val/loss"].min() == pytest.approx(outcome["best"]["val/loss"])
+        best = curves["val/soft_uf1"][outcome["best_epoch"] - 1]
+        assert best == curves["val/soft_uf1"].max() == pytest.approx(outcome["best"]["val/soft_uf1"])
 
     assert write_page([RUN], Path("again.html"))[0].read_text() == html
     assert browse(RUN / "report.html", Path("browser").absolute())[:2] == ([], [])
