@@ -24,7 +24,7 @@ class LoggedRun:
 
     def table(self, name: str) -> dict[str, Any]:
         """Columns and data of a logged table."""
-        return json.loads((self.folder / "files" / self.summary[name]["path"]).read_text())
+        return json.loads((self.folder / "files" / self.summary[f"{name}/path"]).read_text())
 
 
 def read_runs(folder: Path) -> list[LoggedRun]:

@@ -50,7 +50,7 @@ def test_the_page_of_a_real_run(quick, parse, browse):
     text = parse(write_page([RUN])[0].read_text()).text
     assert "No heat maps and no attention. RunError: " in text and "apex detected" in text
     config = yaml.safe_load((RUN / "config.yaml").read_text())
-    config["data"]["apex"] = None
+    config["data"]["root"] = "gone"
     (RUN / "config.yaml").write_text(yaml.safe_dump(config))
     text = parse(write_page([RUN])[0].read_text()).text
-    assert "No pictures. RunError: " in text and "Probabilities" in text
+    assert "No pictures. " in text and "gone" in text and "Probabilities" in text
