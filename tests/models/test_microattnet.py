@@ -80,9 +80,9 @@ def test_attention_starts_where_it_changes_nothing():
     torch.testing.assert_close(attention.squeeze_excitation, torch.full((4, 32), 0.5))
 
 
-def attentive() -> TripleStreamMicroAttNet:
+def attentive(**settings: object) -> TripleStreamMicroAttNet:
     """A network whose attentions have left the start."""
-    network, generator = network_of(), torch.Generator().manual_seed(3)
+    network, generator = network_of(**settings), torch.Generator().manual_seed(3)
     with torch.no_grad():
         network.fusion.score.weight.normal_(generator=generator)
         network.streams["magnitude"].squeeze_excitation.excite[2].weight.normal_(generator=generator)
@@ -103,8 +103,7 @@ def test_attention_weights():
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_squeeze_and_excitation_looks_at_magnitude_alone(channel):
-    network, flow = attentive(), flow_of()
-    network.normalize = "none"
+    network, flow = attentive(normalize="none"), flow_of()
     changed = flow.clone()
     changed[:, :, :, CHANNELS.index(channel)] += 1
     before, after = (network(each, return_attention=True)[1].squeeze_excitation for each in (flow, changed))
