@@ -191,6 +191,8 @@ class StreamWeights(Callback):
         if self._hook is None:
             return {}
         self._hook.remove()
+        if not self._weights:  # a step of somebody's own asked the network nothing
+            return {}
         mean = torch.cat(self._weights).mean(0).tolist()
         mean = dict(zip(pl_module.network.streams, mean, strict=True))
         pl_module.log_dict({f"{split}/attention/{name}": weight for name, weight in mean.items()})
