@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -38,14 +39,14 @@ class Pictures:
 
     Args:
         said: Scales of the pictures, in words.
-        groups: Pictures that stand together: the faces of a view, or its flow in a phase.
+        views: Name of each view, and its pictures in groups that stand together: the faces, or the flow of a phase.
         curve: (T,) motion from onset to offset, pixels of the reduced crop; empty where the flow is ready-made.
         apexes: What each apex is, and its place from 0 at the onset to 1 at the offset.
         attention: Weight of the stream of each channel; empty where the network has no such attention.
     """
 
     said: str
-    groups: tuple[tuple[Picture, ...], ...]
+    views: dict[str, list[tuple[Picture, ...]]]
     curve: np.ndarray
     apexes: tuple[tuple[str, float], ...]
     attention: dict[str, float]
@@ -101,10 +102,11 @@ def picture(clip: ProcessedClip, explanations: Explanations | None) -> Pictures:
         weights = zip(CHANNELS, explanations.fusion[row].tolist(), strict=True)
         attention = {name: weight for name, weight in weights if weight == weight}
         if clip.crops is not None:
-            heat = explanations.heat[row].clip(min=0)
+            heat = _smooth(explanations.heat[row].clip(min=0))
             said.append(f"heat where motion speaks for {explanations.explained[row]}")
-    groups: list[tuple[Picture, ...]] = []
+    views: dict[str, list[tuple[Picture, ...]]] = {}
     for view, name in enumerate(clip.views):
+        views[name] = groups = []
         faces = {} if clip.crops is None else {moment: clip.at(moment)[view] for moment in clip.moments}
         if faces:
             captions = [f"{moment} ({position})" for moment, position in clip.moments.items()]
@@ -119,7 +121,13 @@ def picture(clip: ProcessedClip, explanations: Explanations | None) -> Pictures:
             if heat is not None:
                 drawn.append(_face(heat_overlay(face, heat[view, phase], heat.max()), "heat", f"{text}, heat"))
             groups.append(tuple(drawn))
-    return Pictures("; ".join(said), tuple(groups), clip.entry.curve, tuple(_apexes(clip)), attention)
+    return Pictures("; ".join(said), views, clip.entry.curve, tuple(_apexes(clip)), attention)
+
+
+def _smooth(heat: np.ndarray) -> np.ndarray:
+    """Heat (V, P, H, W) as an eye can see it: on its own it lies in single pixels."""
+    planes = [cv2.GaussianBlur(plane, (0, 0), heat.shape[-1] / 28) for plane in heat.reshape(-1, *heat.shape[2:])]
+    return np.stack(planes).reshape(heat.shape)
 
 
 def _face(picture: np.ndarray, caption: str, text: str) -> Picture:

@@ -82,6 +82,10 @@ def render(records: Sequence[Record], clips: int) -> str:
     comparisons = compare_all([record.folder for record in records]) if several else None
     worst, best = first.extremes(clips)
     pictures, missing = picture_clips(first, [*worst, *best])
+    told: dict[tuple[bool, str], list[str]] = {}
+    for record, letter in zip(records, letters, strict=True):
+        for warning in warnings(record):
+            told.setdefault(warning, []).append(letter)
     environment = Environment(
         loader=PackageLoader("mer4d.page", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -93,11 +97,11 @@ def render(records: Sequence[Record], clips: int) -> str:
         "points": lambda curve: polyline(np.linspace(0, 1, len(curve)), curve / (curve.max() or 1)),
         "scores": lambda name: [record.subjects[name] for record in records],
         "settings": settings,
-        "warnings": warnings,
     }
     return environment.get_template("page.html").render(
         records=records,
         letters=letters,
+        warnings=told,
         marks=SHAPES,
         figures=key_figures(records),
         matrices=MATRICES,
