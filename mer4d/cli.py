@@ -37,6 +37,13 @@ from mer4d.task import MicroExpressionTask
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 
+LIGHTNING_COMMANDS = {
+    "fit": "Train a network on all subjects, or on all but --data.test_subject.",
+    "validate": "Score a checkpoint on the validation subjects.",
+    "test": "Score a checkpoint on the subject that --data.test_subject holds out.",
+}
+"""Those of Lightning, but for `predict`, which takes its settings from the model that predicts."""
+
 DATA_COMMANDS = {
     "check": "Read everything and name all that is wrong with a corpus; exit code 0 only where nothing is.",
     "manifest": "Write the corpus as one CSV that can be reviewed, corrected and read back.",
@@ -80,47 +87,74 @@ class MER4DCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Those of Lightning, but for `predict`, which takes its settings from the model that predicts."""
-        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+        """Those of `LIGHTNING_COMMANDS`, and which arguments of the Trainer's methods are not the user's."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name in LIGHTNING_COMMANDS}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Before the parser is made, so that it knows which commands are asked for.
+        given = kwargs.get("args")
+        self._arguments = sys.argv[1:] if given is None else given
+        super().__init__(*args, **kwargs)
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: object) -> None:
         # Lightning offers no other place for a command that is not a method of its Trainer.
         super()._add_subcommands(parser, **kwargs)
-        subcommands = parser._subcommands_action
-        for name, purpose in COMMANDS.items():
-            self._subcommand_parsers[name] = self.init_parser(description=purpose)
-            self._add_arguments(self._subcommand_parsers[name])
-            subcommands.add_subcommand(name, self._subcommand_parsers[name], help=purpose)
-        check, manifest = (self._subcommand_parsers[name] for name in ("check", "manifest"))
-        check.add_argument("--out", type=Path, default=Path("check"), help="Folder of tables and contact sheets.")
-        check.add_argument("--flow", type=bool, default=True, help="Whether to measure flow and say how good it is.")
-        manifest.add_argument("--file", type=Path, help="CSV to write; by default manifest.csv in the corpus.")
-        manifest.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
-        shown = self._subcommand_parsers["show"]
-        shown.add_argument("clip_ids", nargs="+", metavar="CLIP_ID", help="Name of a clip, and of others.")
-        shown.add_argument("--out", type=Path, default=Path("show"), help="Folder of the pictures.")
-        shown.add_argument("--video", type=bool, default=False, help="Whether to write slow videos (GIF), too.")
-        self._subcommand_parsers["audit"].add_class_arguments(Audit, "audit")
-        self._subcommand_parsers["ablation"].add_class_arguments(Ablation, "ablation")
-        for name, (function, purpose) in FUNCTIONS.items():
-            parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
-            # No parameter of a function becomes several positional arguments, or one that may be missing.
-            if name in ("compare", "report"):
-                parser.add_argument("runs", nargs="+", type=Path, help="Folder of a run, and of others to compare.")
-            parser.add_function_arguments(function, as_positional=True, skip={"runs", "source"})
-            if name == "predict":
-                parser.add_argument(
-                    "source",
-                    nargs="?",
-                    type=Path,
-                    help="A video, a folder of frames or of clips, a manifest, or a corpus.",
-                )
-            subcommands.add_subcommand(name, parser, help=purpose)
+        for command in parser._subcommands_action._choices_actions:
+            command.help = LIGHTNING_COMMANDS[command.dest]
+        purposes = COMMANDS | {name: purpose for name, (_, purpose) in FUNCTIONS.items()}
+        for name, purpose in purposes.items():
+            make = self._command_parser if name in COMMANDS else self._function_parser
+            self._subcommand_parsers[name] = made = make(name, purpose) if self._asked(name) else ArgumentParser()
+            parser._subcommands_action.add_subcommand(name, made, help=purpose)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if self._asked(subcommand):
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        self._subcommand_method_arguments[subcommand] = []
+        return self.init_parser(**kwargs)
+
+    def _asked(self, command: str) -> bool:
+        """Whether a command's arguments are needed: those of all commands take longer to add than many a command."""
+        first = self._arguments[0] if self._arguments else "--help"
+        if first in ("-h", "--help"):
+            return False
+        known = first in LIGHTNING_COMMANDS | COMMANDS | FUNCTIONS
+        return not known or command == first or (command, first) == ("loso", "ablation")
+
+    def _command_parser(self, name: str, purpose: str) -> LightningArgumentParser:
+        parser = self.init_parser(description=purpose)
+        self._add_arguments(parser)
+        if name == "check":
+            parser.add_argument("--out", type=Path, default=Path("check"), help="Folder of tables and contact sheets.")
+            parser.add_argument("--flow", type=bool, default=True, help="Whether to measure flow, too.")
+        elif name == "manifest":
+            parser.add_argument("--file", type=Path, help="CSV to write; by default manifest.csv in the corpus.")
+            parser.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
+        elif name == "show":
+            parser.add_argument("clip_ids", nargs="+", metavar="CLIP_ID", help="Name of a clip, and of others.")
+            parser.add_argument("--out", type=Path, default=Path("show"), help="Folder of the pictures.")
+            parser.add_argument("--video", type=bool, default=False, help="Whether to write slow videos (GIF), too.")
+        elif name == "audit":
+            parser.add_class_arguments(Audit, "audit")
+        elif name == "ablation":
+            parser.add_class_arguments(Ablation, "ablation")
+        return parser
+
+    def _function_parser(self, name: str, purpose: str) -> ArgumentParser:
+        function, _ = FUNCTIONS[name]
+        parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
+        # No parameter of a function becomes several positional arguments, or one that may be missing.
+        if name in ("compare", "report"):
+            parser.add_argument("runs", nargs="+", type=Path, help="Folder of a run, and of others to compare.")
+        parser.add_function_arguments(function, as_positional=True, skip={"runs", "source"})
+        if name == "predict":
+            text = "A video, a folder of frames or of clips, a manifest, or a corpus."
+            parser.add_argument("source", nargs="?", type=Path, help=text)
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
         """Parses, and keeps Lightning quiet where it would introduce itself once per fold."""
         super().parse_arguments(parser, args)
-        self._arguments = sys.argv[1:] if args is None else args
         if self.config.subcommand in COMMANDS:
             for name in ("pytorch_lightning", "lightning_fabric"):
                 logging.getLogger(name).setLevel(logging.WARNING)
