@@ -27,10 +27,10 @@ from rich.table import Table
 
 import mer4d
 from mer4d.callbacks import better
-from mer4d.cli import Worker, command_line
 from mer4d.clip import EMOTIONS
 from mer4d.data import MER4DDataModule
 from mer4d.data.folds import Fold, hold_out
+from mer4d.experiment import Worker, command_line
 from mer4d.loso import Part
 from mer4d.models import uf1
 from mer4d.parallel import process_pool, processes, progress_bars

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Runs the command line."""
     try:
-        # Imported here because worker processes import this module again, and start sooner without torch.
+        # Imported here because worker processes import this module again, and start sooner without it.
         from mer4d.cli import main as run
     except KeyboardInterrupt:
         sys.exit("mer4d: interrupted")

@@ -1,440 +1,80 @@
-"""The command line: LightningCLI's fit, validate and test, and this project's own commands."""
+"""The one door: finds the command that is asked for, and loads no other."""
 
-import logging
-import os
-import shlex
 import sys
-import warnings
-from functools import cache, partial
+from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import torch
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from pytorch_lightning import LightningModule, Trainer, seed_everything
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import Logger, WandbLogger
+from jsonargparse import ArgumentParser
 from rich import print as show
+from rich.markup import escape
+from rich.table import Table
 
-from mer4d.ablation import Ablation, Row, run_ablation
-from mer4d.audit import Audit, run_audit
-from mer4d.check.report import check
-from mer4d.compare import compare_all
-from mer4d.data import MER4DDataModule, write_manifest
-from mer4d.errors import MER4DError, SettingError
-from mer4d.explain import explain_run
-from mer4d.export import export
-from mer4d.logs import connect, failures, make_logger, sweep_run
-from mer4d.loso import LOSO, Part, compare_repetition, config_digest, recorded_name, run_id, run_loso, run_part
-from mer4d.page import write_page
-from mer4d.parallel import progress_bars
-from mer4d.predict import predict
-from mer4d.report import result_table
-from mer4d.show import show_clips
-from mer4d.synth import write_corpus
-from mer4d.task import MicroExpressionTask
+from mer4d.commands import CONFIGURED, FUNCTIONS, GROUPS
+from mer4d.errors import MER4DError
 
-DEFAULTS = Path(__file__).with_name("defaults.yaml")
-
-LIGHTNING_COMMANDS = {
-    "fit": "Train a network on all subjects, or on all but --data.test_subject.",
-    "validate": "Score a checkpoint on the validation subjects.",
-    "test": "Score a checkpoint on the subject that --data.test_subject holds out.",
+PLACES = {
+    "synth": "mer4d.synth:write_corpus",
+    "report": "mer4d.page:write_page",
+    "compare": "mer4d.compare:compare_all",
+    "explain": "mer4d.explain:explain_run",
+    "repeat": "mer4d.experiment:repeat",
+    "predict": "mer4d.predict:predict",
+    "export": "mer4d.export:export",
 }
-"""Those of Lightning, but for `predict`, which takes its settings from the model that predicts."""
-
-DATA_COMMANDS = {
-    "check": "Read everything and name all that is wrong with a corpus; exit code 0 only where nothing is.",
-    "manifest": "Write the corpus as one CSV that can be reviewed, corrected and read back.",
-    "prepare": "Fill the cache of flow tensors, on all cores.",
-    "show": "Draw clips as they go through the pipeline: views, crops, apex curve and flow.",
-}
-"""Commands that take the same configuration as `fit` and look at its `data` alone."""
-
-COMMANDS = {
-    **DATA_COMMANDS,
-    "loso": "Hold out every subject once and report the pooled result.",
-    "audit": "Show by experiment that held-out subjects influence nothing; exit code 0 only where that holds.",
-    "ablation": "Run `loso` as configured and with the differences of each of several files, and compare.",
-}
-"""Commands that take the same configuration as `fit`."""
-
-FUNCTIONS = {
-    "compare": (compare_all, "Say whether runs on the same clips are better than the first of them."),
-    "export": (export, "Write a trained network as ONNX and for torch.export, checked, with a model card."),
-    "predict": (predict, "Predict new clips with a checkpoint, a fold, or all networks of a run together."),
-    "explain": (explain_run, "Say what moved a finished LOSO to its predictions, and where on the face."),
-    "repeat": (recorded_name, "Run a finished LOSO again from its record, and say whether it comes out the same."),
-    "report": (write_page, "Write one page about a run, or about several side by side, that opens in any browser."),
-    "synth": (write_corpus, "Write a synthetic corpus of textured mesh sequences."),
-}
-"""Commands that are one function, whose parameters they take."""
-
-
-class MER4DCLI(LightningCLI):
-    """LightningCLI with leave-one-subject-out built in: every command takes the same configuration and overrides."""
-
-    data_class = MER4DDataModule
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the `loso` section and the defaults, and makes one seed serve everything."""
-        parser.default_config_files = [str(DEFAULTS)]
-        parser.add_class_arguments(LOSO, "loso")
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        parser.link_arguments("loso.leaky", "data.leaky")
-        parser.link_arguments("data.problem", "model.problem", apply_on="instantiate")
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Those of `LIGHTNING_COMMANDS`, and which arguments of the Trainer's methods are not the user's."""
-        return {name: skip for name, skip in LightningCLI.subcommands().items() if name in LIGHTNING_COMMANDS}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Before the parser is made, so that it knows which commands are asked for.
-        given = kwargs.get("args")
-        self._arguments = sys.argv[1:] if given is None else given
-        super().__init__(*args, **kwargs)
-
-    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: object) -> None:
-        # Lightning offers no other place for a command that is not a method of its Trainer.
-        super()._add_subcommands(parser, **kwargs)
-        for command in parser._subcommands_action._choices_actions:
-            command.help = LIGHTNING_COMMANDS[command.dest]
-        purposes = COMMANDS | {name: purpose for name, (_, purpose) in FUNCTIONS.items()}
-        for name, purpose in purposes.items():
-            make = self._command_parser if name in COMMANDS else self._function_parser
-            self._subcommand_parsers[name] = made = make(name, purpose) if self._asked(name) else ArgumentParser()
-            parser._subcommands_action.add_subcommand(name, made, help=purpose)
-
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        if self._asked(subcommand):
-            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        self._subcommand_method_arguments[subcommand] = []
-        return self.init_parser(**kwargs)
-
-    def _asked(self, command: str) -> bool:
-        """Whether a command's arguments are needed: those of all commands take longer to add than many a command."""
-        first = self._arguments[0] if self._arguments else "--help"
-        if first in ("-h", "--help"):
-            return False
-        known = first in LIGHTNING_COMMANDS | COMMANDS | FUNCTIONS
-        return not known or command == first or (command, first) == ("loso", "ablation")
-
-    def _command_parser(self, name: str, purpose: str) -> LightningArgumentParser:
-        parser = self.init_parser(description=purpose)
-        self._add_arguments(parser)
-        if name == "check":
-            parser.add_argument("--out", type=Path, default=Path("check"), help="Folder of tables and contact sheets.")
-            parser.add_argument("--flow", type=bool, default=True, help="Whether to measure flow, too.")
-        elif name == "manifest":
-            parser.add_argument("--file", type=Path, help="CSV to write; by default manifest.csv in the corpus.")
-            parser.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a file that exists.")
-        elif name == "show":
-            parser.add_argument("clip_ids", nargs="+", metavar="CLIP_ID", help="Name of a clip, and of others.")
-            parser.add_argument("--out", type=Path, default=Path("show"), help="Folder of the pictures.")
-            parser.add_argument("--video", type=bool, default=False, help="Whether to write slow videos (GIF), too.")
-        elif name == "audit":
-            parser.add_class_arguments(Audit, "audit")
-        elif name == "ablation":
-            parser.add_class_arguments(Ablation, "ablation")
-        return parser
-
-    def _function_parser(self, name: str, purpose: str) -> ArgumentParser:
-        function, _ = FUNCTIONS[name]
-        parser = ArgumentParser(description=function.__doc__.split("\n\n")[0])
-        # No parameter of a function becomes several positional arguments, or one that may be missing.
-        if name in ("compare", "report"):
-            parser.add_argument("runs", nargs="+", type=Path, help="Folder of a run, and of others to compare.")
-        parser.add_function_arguments(function, as_positional=True, skip={"runs", "source"})
-        if name == "predict":
-            text = "A video, a folder of frames or of clips, a manifest, or a corpus."
-            parser.add_argument("source", nargs="?", type=Path, help=text)
-        return parser
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
-        """Parses, and keeps Lightning quiet where it would introduce itself once per fold."""
-        super().parse_arguments(parser, args)
-        if self.config.subcommand in COMMANDS:
-            for name in ("pytorch_lightning", "lightning_fabric"):
-                logging.getLogger(name).setLevel(logging.WARNING)
-
-    def _set_seed(self) -> None:
-        if self.subcommand not in FUNCTIONS:  # which have seeds of their own
-            super()._set_seed()
-
-    def before_instantiate_classes(self) -> None:
-        """Sees to it that no logger makes a run fail."""
-        self.parser.add_instantiator(make_logger, Logger)
-
-    def instantiate_classes(self) -> None:
-        """Instantiates what the command needs: trainer, module and data module, the last alone, or nothing."""
-        if self.subcommand in (*DATA_COMMANDS, "ablation"):  # rows are built in processes of their own
-            self.datamodule = _data_module(self.config[self.subcommand])
-        elif self.subcommand not in FUNCTIONS:
-            super().instantiate_classes()
-            # Lightning writes the link's object into the configuration, which then could not be saved nor read again.
-            self.config_dump["model"].pop("problem")
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand in COMMANDS | FUNCTIONS:
-            getattr(self, subcommand)()
-        else:
-            connect(self.trainer)
-            super()._run_subcommand(subcommand)
-
-    def synth(self) -> None:
-        """Writes the synthetic corpus."""
-        write_corpus(**self.config["synth"].as_dict())
-
-    def compare(self) -> None:
-        """Compares runs with the first of them."""
-        show(compare_all(**self.config["compare"].as_dict()).render())
-
-    def predict(self) -> None:
-        """Predicts new clips."""
-        show(predict(**self.config["predict"].as_dict()).render())
-
-    def export(self) -> None:
-        """Writes a trained network for other software."""
-        print(export(**self.config["export"].as_dict()).render())
-
-    def report(self) -> None:
-        """Writes a page about runs."""
-        print(*write_page(**self.config["report"].as_dict()), sep="\n")
-
-    def explain(self) -> None:
-        """Explains the predictions of a run."""
-        show(explain_run(**self.config["explain"].as_dict()).render())
-
-    def repeat(self) -> None:
-        """Runs a finished LOSO again, in the folder beside it that its name and `_again` give."""
-        run = self.config["repeat"].run
-        config, name = recorded_name(run)
-        main(["loso", f"--config={config}", f"--loso.runs={run.resolve().parent}", f"--loso.name={name}"])
-        repetition = compare_repetition(run, run.resolve().parent / name)
-        print(repetition.text)
-        if not repetition.same:
-            sys.exit(1)
-
-    def after_fit(self) -> None:
-        """Tells what `_tell` does."""
-        _tell(self.datamodule)
-
-    def check(self) -> None:
-        """Names all that is wrong with the corpus."""
-        settings = self.config["check"]
-        report = check(self.datamodule, settings.out, settings.flow)
-        show(report.render())
-        if not report.clean:
-            sys.exit(1)
-
-    def manifest(self) -> None:
-        """Writes the corpus as a manifest."""
-        settings, data = self.config["manifest"], self.datamodule
-        file = settings.file or data.root / "manifest.csv"
-        write_manifest(data.survey, data.root, file, overwrite=settings.overwrite)
-        _tell(data)
-        print(f"{len(data.survey.clips)} clips in {file}; read it back with configs/manifest.yaml")
-
-    def prepare(self) -> None:
-        """Fills the cache."""
-        data = self.datamodule
-        data.prepare_data()
-        _tell(data)
-        print(f"{len(data.clips) + len(data.unlabelled)} clips ready in {data.store.root}")
-        if apex := data.apex_error():
-            print(f"Apex against annotation: {apex}")
-
-    def show(self) -> None:
-        """Draws clips."""
-        settings = self.config["show"]
-        files = show_clips(self.datamodule, settings.clip_ids, settings.out, settings.video)
-        print(f"Files: {', '.join(map(str, files))}")
-
-    def loso(self) -> None:
-        """Holds out every subject once."""
-        self._keep_config()
-        data = self.datamodule  # of the run; every fold makes its own
-        try:
-            result = run_loso(
-                self._loso,
-                self.config_dump,
-                data,
-                self._build_fold,
-                partial(_run_elsewhere, tuple(self._arguments)),
-                lambda run: write_page([run], clips=0)[0],  # without faces, since the log sends it out of the house
-            )
-        except SystemExit as error:  # how Lightning ends an interrupted fit
-            raise KeyboardInterrupt from error
-        _tell(data)
-        show(result_table(result))
-        print(f"Files: {self._loso.directory}")
-
-    def audit(self) -> None:
-        """Shows by experiment that held-out subjects influence nothing."""
-        self._keep_config()
-        self._loso_config.trainer.logger = False
-        config = {name: section for name, section in self.config_dump.items() if name != "audit"}
-        audit = self.config_init["audit"]["audit"]
-        try:
-            report = run_audit(audit, self._loso, config, self.datamodule, self._build_fold)
-        except (SystemExit, KeyboardInterrupt):
-            sys.exit("mer4d: interrupted; the same command starts anew")
-        show(report.render())
-        print(f"File: {self._loso.directory / 'audit.json'}")
-        if not report.passed:
-            sys.exit(1)
-
-    def _keep_config(self) -> None:
-        """Remembers the configuration from which every fold is built anew."""
-        self._dump_config()
-        self.save_config_callback = None  # each fold's configuration is written by _build_fold
-        self._loso, self._loso_config = self.config_init[self.subcommand]["loso"], self.config[self.subcommand]
-
-    def ablation(self) -> None:
-        """Runs the configuration as it is and with the differences of every row."""
-        config = self.config["ablation"].clone()
-        settings = Ablation(**config.pop("ablation"))
-        run = LOSO(**config.loso)
-        name = f"{run.name}_ablation"
-        directory, parser = run.runs / name, self._parser("loso")
-        parser.exit_on_error = False  # which would not say in which file the error is
-
-        def resolved(config: Namespace) -> dict[str, Any]:
-            return yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
-
-        def read(row: str, file: Path | None) -> Row:
-            files = [directory / "config.yaml", *([file] if file else [])]
-            arguments = [*(f"--config={each}" for each in files), f"--loso.name={name}/{row}"]
-            try:
-                found = parser.parse_args(arguments)
-            except ArgumentError as error:
-                problem = " ".join(str(error).split())
-                raise SettingError(
-                    files[-1], "settings as `mer4d loso` takes them", problem, "correct the file"
-                ) from error
-            return Row(row, LOSO(**found.loso), resolved(found), lambda: _data_module(found), ["loso", *arguments])
-
-        command = shlex.join(["mer4d", *self._arguments])
-        table = run_ablation(settings, directory, resolved(config), self.datamodule, read, command)
-        _tell(self.datamodule)
-        show(table.render())
-        print(f"Files: {directory / settings.title}.md, .tex and .csv")
-        if table.failures:
-            sys.exit(1)
-
-    def _build_fold(self, part: Part) -> tuple[Trainer, LightningModule, MER4DDataModule]:
-        """Everything a part of the run needs, made anew from the configuration."""
-        config = self._loso_config.clone()
-        config.data.test_subject, config.data.seed, config.seed_everything = part.subject, part.seed, part.seed
-        config.trainer.default_root_dir = str(part.directory)
-        config.trainer.enable_progress_bar = config.trainer.enable_model_summary = False
-        if part.refit:
-            config.trainer.logger = False  # the fold's log is that of the training whose epochs were chosen
-        loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
-        for logger in loggers:
-            if isinstance(logger, Namespace):
-                self._place_logger(logger, part)
-        self.config[self.subcommand] = config
-        seed_everything(part.seed, workers=True, verbose=False)
-        self.instantiate_classes()
-        connect(self.trainer, of_sweep=part.subject is None)
-        for logger in self.trainer.loggers:
-            fold = {"held_out": part.subject, "fold_seed": part.seed, "config_digest": config_digest(self.config_dump)}
-            logger.log_hyperparams(self.config_dump | fold)
-        if part.subject is not None and not part.refit:
-            text = self._parser(self.subcommand).dump(config, skip_unset=False)
-            (part.directory / "config.yaml").write_text(text)
-        return self.trainer, self.model, self.datamodule
-
-    def _place_logger(self, logger: Namespace, part: Part) -> None:
-        """Puts a fold's log into the fold's directory; in W&B one group per LOSO or ablation, a run per fold."""
-        settings, of_wandb = logger.init_args, logger.class_path.rpartition(".")[2] == WandbLogger.__name__
-        if "save_dir" in settings:
-            settings.save_dir = str(part.directory if of_wandb else part.directory / "log")
-        if of_wandb:
-            settings.group = settings.get("group") or self._loso.name.rpartition("/")[0] or self._loso.name
-            settings.job_type = "summary" if part.subject is None else "fold"
-            seed = f"/seed {part.seed}" if part.subject is not None and self._loso.seeds > 1 else ""
-            settings.name = f"{self._loso.name}/{part.subject or 'summary'}{seed}"
-            settings.version, settings.id = None, run_id(self._loso, self.config_dump, part.subject, part.seed)
-            if part.subject is None and (trial := sweep_run()):
-                settings.id = trial
-
-
-class Worker(MER4DCLI):
-    """The command line in a process that runs parts of a run for another one."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        self._keep_config()
-        torch.set_num_threads(self._loso.threads)
-        self.run_data = self.datamodule
-
-    def run(self, part: Part) -> dict[str, str]:
-        """Runs a fold, and returns which loggers failed."""
-        with self.run_data.shared(), progress_bars(disable=True) as progress:
-            run_part(part, self._build_fold, self._loso.refit, progress)
-        return failures()
-
-
-@cache
-def _worker(arguments: tuple[str, ...]) -> Worker:
-    return command_line(Worker, list(arguments))
-
-
-def _run_elsewhere(arguments: tuple[str, ...], part: Part) -> dict[str, str]:
-    """Runs a fold in this process, which was started to do so, of the run that the arguments describe."""
-    return _worker(arguments).run(part)
-
-
-def _data_module(config: Namespace) -> MER4DDataModule:
-    """The data module of a command's configuration, without all else."""
-    parser = ArgumentParser()
-    parser.add_class_arguments(MER4DDataModule, "data")
-    return parser.instantiate(Namespace(data=config.data)).data
-
-
-def _tell(data: MER4DDataModule) -> None:
-    """Prints what a person should know of the corpus before believing a result."""
-    for note in data.survey.notes:
-        print(f"Note: {note}")
-    for defect in data.defects:
-        if not defect.doubt:
-            print(f"Skipped: {defect.error}")
-    if data.doubts:
-        counts = ", ".join(f"{kind} ({number})" for kind, number in sorted(data.doubts.items()))
-        print(f"In doubt: {counts}; `mer4d check` names the clips")
-
-
-def command_line(kind: type[MER4DCLI], args: list[str] | None) -> MER4DCLI:
-    """Parses arguments and does what they say, in quiet."""
-    # Every logged run would otherwise tell on its own how to sync it, and record the progress bars.
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_CONSOLE", "off")
-    for pattern in (
-        ".*does not have many workers",  # tensors lie in memory, where worker processes only cost
-        ".*exists and is not empty",  # a fold's directory holds its configuration before its checkpoint
-        ".*isinstance.treespec, LeafSpec",  # between Lightning 2.6 and torch 2.13
-        "LightningCLI's args parameter is intended",  # `repeat` calls `loso`
-    ):
-        warnings.filterwarnings("ignore", pattern)
-    return kind(
-        MicroExpressionTask,
-        kind.data_class,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"description": "4D micro-expression recognition: from faces to a leave-one-subject-out result."},
-        args=args,
-    )
+"""Module and name of the function that a command is."""
 
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line; a problem with the user's data or settings is one sentence and exit code 1."""
+    args = sys.argv[1:] if args is None else args
     try:
-        command_line(MER4DCLI, args)
+        match args:
+            case [] | ["-h" | "--help", *_]:
+                _help()
+            case [command, *others] if command in FUNCTIONS:
+                _run_function(command, others)
+            case [command, *_] if command.startswith("-") or command in CONFIGURED:
+                import_module("mer4d.experiment").command_line(args)
+            case [command, *_]:
+                near = get_close_matches(command, CONFIGURED | FUNCTIONS, 1)
+                meant = f"did you mean '{near[0]}'? `mer4d --help` lists all" if near else "`mer4d --help` lists all"
+                sys.exit(f"mer4d: no command '{command}'; {meant}")
     except MER4DError as error:
         sys.exit(f"mer4d: {type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit("mer4d: interrupted; the same command goes on where it stopped")
+
+
+def _help() -> None:
+    print("4D micro-expression recognition: from faces to a leave-one-subject-out result.\n")
+    print("Usage: mer4d COMMAND ..., and mer4d COMMAND --help for all that it takes")
+    for heading, commands in GROUPS.items():
+        table = Table(box=None, show_header=False, padding=(0, 2), title=f"\n{heading}", title_justify="left")
+        table.add_column(width=max(map(len, CONFIGURED | FUNCTIONS)))
+        for name, purpose in commands.items():
+            table.add_row(name, escape(purpose))
+        show(table)
+    print("\nA first result: `mer4d synth data/synthetic`, then `mer4d loso --config configs/synthetic.yaml`")
+
+
+def _run_function(command: str, args: list[str]) -> None:
+    module, _, name = PLACES[command].partition(":")
+    parser = ArgumentParser(prog=f"mer4d {command}")
+    function = getattr(import_module(module), name)
+    parser.description = function.__doc__.split("\n\n")[0]
+    # No parameter of a function becomes several positional arguments, or one that may be missing.
+    if command in ("compare", "report"):
+        parser.add_argument("runs", nargs="+", type=Path, help="Folder of a run, and of others to compare.")
+    parser.add_function_arguments(function, as_positional=True, skip={"runs", "source"})
+    if command == "predict":
+        text = "A video, a folder of frames or of clips, a manifest, or a corpus."
+        parser.add_argument("source", nargs="?", type=Path, help=text)
+    result = function(**parser.parse_args(args).as_dict())
+    if isinstance(result, list):
+        print(*result, sep="\n")
+    elif result is not None:
+        text = result.render()
+        print(text) if isinstance(text, str) else show(text)
+    if command == "repeat" and not result.same:
+        sys.exit(1)

@@ -36,6 +36,7 @@ def processes(jobs: int | None, tasks: int) -> int:
 
 def _begin() -> None:
     """What a process of a pool does first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -46,14 +47,24 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def _context() -> multiprocessing.context.BaseContext:
+    """How processes start: OpenCV's and torch's thread pools do not survive a fork of this one."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # Every process would import this for a second or two of its own; without torch, which most of them never need.
+    context.set_forkserver_preload(["mer4d.preprocess.prepare"])
+    return context
+
+
 def process_pool(processes: int) -> ProcessPoolExecutor:
-    """Processes that start fresh (OpenCV's and torch's thread pools do not survive a fork), with one OpenCV thread.
+    """Processes that start fresh, with one OpenCV thread.
 
     They end when this process does, even if it is killed. Ctrl-C reaches the whole process group, and a process that
-    dies of it while it holds a queue's lock would hang the others: these inherit that it is ignored, and end with the
-    pool.
+    dies of it while it holds a queue's lock would hang the others: these ignore it, if possible from their first moment
+    on, and end with the pool.
     """
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin)
+    pool = ProcessPoolExecutor(processes, _context(), _begin)
     if threading.current_thread() is threading.main_thread():  # elsewhere Python sets no signal handlers
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:

@@ -188,7 +188,7 @@ def test_predictions_that_depend_on_the_order_of_the_reader(quick, capsys, monke
 
 
 def test_a_training_that_cannot_be_repeated_is_told_from_a_leak(quick, capsys, monkeypatch):
-    monkeypatch.setattr("mer4d.cli.seed_everything", lambda *_, **__: None)
+    monkeypatch.setattr("mer4d.experiment.seed_everything", lambda *_, **__: None)
     failed = failing(capsys, *quick)
     assert list(failed) == ["marker", "order"]
     assert all("the training cannot be repeated" in measured for measured in failed.values())

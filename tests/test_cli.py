@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mer4d.cli import main
+from mer4d.commands import CONFIGURED, FUNCTIONS, GROUPS
 
 COMMANDS = (
     *("fit", "validate", "test"),
@@ -20,9 +21,31 @@ COMMANDS = (
 
 def test_help_lists_every_command_as_module_and_as_program():
     program = Path(sys.executable).with_name("mer4d")
-    for command in ([sys.executable, "-m", "mer4d"], [str(program)]):
-        text = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
-        assert all(f"\n    {name}" in text for name in COMMANDS)
+    for command in ([sys.executable, "-m", "mer4d"], [str(program), "--help"], [str(program), "-h"]):
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert all(f"\n  {name} " in text for name in COMMANDS)
+    assert {*COMMANDS} == {*CONFIGURED, *FUNCTIONS} == {name for group in GROUPS.values() for name in group}
+
+
+def test_help_loads_no_command():
+    program = "import sys, mer4d.cli; mer4d.cli.main([]); print(*sys.modules, file=sys.stderr)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr.split()
+    assert "mer4d.cli" in loaded and not {"torch", "numpy", "pytorch_lightning"} & {*loaded}
+
+
+def test_an_unknown_command_is_one_sentence():
+    with pytest.raises(SystemExit, match="no command 'los'; did you mean 'loso'"):
+        main(["los"])
+    with pytest.raises(SystemExit, match="no command 'x'; `mer4d --help` lists all"):
+        main(["x"])
+
+
+def test_a_configuration_may_stand_before_the_command(quick, tmp_path, capsys):
+    file = tmp_path / "all.yaml"
+    file.write_text(yaml.safe_dump({"prepare": {"data": {"batch_size": 3}}, "loso": {"data": {"batch_size": 5}}}))
+    with pytest.raises(SystemExit, match="0"):
+        main([f"--config={file}", "loso", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["batch_size"] == 5
 
 
 @pytest.mark.parametrize("command", COMMANDS)

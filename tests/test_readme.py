@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mer4d.cli import FUNCTIONS, main
+from mer4d.cli import main
+from mer4d.commands import FUNCTIONS
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

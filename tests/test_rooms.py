@@ -12,12 +12,13 @@ import mer4d
 
 PACKAGE = Path(mer4d.__file__).parent
 ROOMS = (
-    ("", "clip", "cache", "errors", "parallel", "pictures"),
+    ("", "clip", "cache", "commands", "errors", "parallel", "pictures"),
     ("preprocess",),
     ("models",),
     ("data", "synth"),
     ("task", "callbacks", "trained", "show", "logs"),
     ("loso", "report", "check", "compare", "audit", "ablation", "explain", "page", "predict", "export", "model_card"),
+    ("experiment",),
     ("cli", "__main__"),
 )
 """From the ground up; "" is the package itself, `mer4d/__init__.py`."""

@@ -12,7 +12,7 @@ goes on with the first fold that is missing.
 """
 
 from mer4d.loso.fold import FoldBuilder, Part
-from mer4d.loso.repeat import compare_repetition, recorded_name
+from mer4d.loso.repeat import Repetition, compare_repetition, recorded_name
 from mer4d.loso.run import finished, parts_of, run_loso, run_part
 from mer4d.loso.settings import LOSO, config_digest, differing, match_config, run_id
 
@@ -20,6 +20,7 @@ __all__ = [
     "LOSO",
     "FoldBuilder",
     "Part",
+    "Repetition",
     "compare_repetition",
     "config_digest",
     "differing",

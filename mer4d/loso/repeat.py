@@ -21,6 +21,10 @@ class Repetition:
     same: bool
     text: str
 
+    def render(self) -> str:
+        """The outcome for a person at a terminal."""
+        return self.text
+
 
 def recorded_name(run: Path) -> tuple[Path, str]:
     """Configuration file of a finished run, and a name for its repetition.
