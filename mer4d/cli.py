@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mer4d.commands import CONFIGURED, FUNCTIONS, GROUPS
-from mer4d.errors import MER4DError
+from mer4d.errors import told
 
 PLACES = {
     "synth": "mer4d.synth:write_corpus",
@@ -28,7 +28,7 @@ PLACES = {
 def main(args: list[str] | None = None) -> None:
     """Runs the command line; a problem with the user's data or settings is one sentence and exit code 1."""
     args = sys.argv[1:] if args is None else args
-    try:
+    with told():
         match args:
             case [] | ["-h" | "--help", *_]:
                 _help()
@@ -40,10 +40,6 @@ def main(args: list[str] | None = None) -> None:
                 near = get_close_matches(command, CONFIGURED | FUNCTIONS, 1)
                 meant = f"did you mean '{near[0]}'? `mer4d --help` lists all" if near else "`mer4d --help` lists all"
                 sys.exit(f"mer4d: no command '{command}'; {meant}")
-    except MER4DError as error:
-        sys.exit(f"mer4d: {type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        sys.exit("mer4d: interrupted; the same command goes on where it stopped")
 
 
 def _help() -> None:

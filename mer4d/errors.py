@@ -4,6 +4,9 @@ Every error is one sentence with the same four parts, so that a person knows wha
 program can lay the parts out in a table.
 """
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -76,3 +79,14 @@ class Defect:
     clip_id: str | None
     error: MER4DError
     doubt: str = ""
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Ends the program with one sentence where data or settings of the user are wrong, or where Ctrl-C is pressed."""
+    try:
+        yield
+    except MER4DError as error:
+        sys.exit(f"mer4d: {type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("mer4d: interrupted; the same command goes on where it stopped")

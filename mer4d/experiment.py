@@ -22,7 +22,7 @@ from mer4d.audit import Audit, run_audit
 from mer4d.check.report import check
 from mer4d.commands import CONFIGURED, CORPUS, LIGHTNING, PROTOCOL
 from mer4d.data import MER4DDataModule, write_manifest
-from mer4d.errors import SettingError
+from mer4d.errors import SettingError, told
 from mer4d.logs import connect, failures, make_logger, sweep_run
 from mer4d.loso import (
     LOSO,
@@ -36,7 +36,7 @@ from mer4d.loso import (
     run_part,
 )
 from mer4d.page import write_page
-from mer4d.parallel import progress_bars
+from mer4d.parallel import import_once, progress_bars
 from mer4d.report import result_table
 from mer4d.show import show_clips
 from mer4d.task import MicroExpressionTask
@@ -172,6 +172,8 @@ class MER4DCLI(LightningCLI):
     def loso(self) -> None:
         """Holds out every subject once."""
         self._keep_config()
+        if self._loso.jobs != 1:
+            import_once(__name__)
         data = self.datamodule  # of the run; every fold makes its own
         try:
             result = run_loso(
@@ -213,6 +215,7 @@ class MER4DCLI(LightningCLI):
         """Runs the configuration as it is and with the differences of every row."""
         config = self.config["ablation"].clone()
         settings = Ablation(**config.pop("ablation"))
+        import_once(__name__)
         run = LOSO(**config.loso)
         name = f"{run.name}_ablation"
         directory, parser = run.runs / name, self._parser("loso")
@@ -231,7 +234,13 @@ class MER4DCLI(LightningCLI):
                 raise SettingError(
                     files[-1], "settings as `mer4d loso` takes them", problem, "correct the file"
                 ) from error
-            return Row(row, LOSO(**found.loso), resolved(found), lambda: _data_module(found), ["loso", *arguments])
+            return Row(
+                row,
+                LOSO(**found.loso),
+                resolved(found),
+                lambda: _data_module(found),
+                partial(_run_row, ["loso", *arguments]),
+            )
 
         command = shlex.join(["mer4d", *self._arguments])
         table = run_ablation(settings, directory, resolved(config), self.datamodule, read, command)
@@ -303,6 +312,12 @@ def _worker(arguments: tuple[str, ...]) -> Worker:
 def _run_elsewhere(arguments: tuple[str, ...], part: Part) -> dict[str, str]:
     """Runs a fold in this process, which was started to do so, of the run that the arguments describe."""
     return _worker(arguments).run(part)
+
+
+def _run_row(arguments: list[str]) -> None:
+    """Runs a row of an ablation in this process, which was started to do so."""
+    with told():
+        command_line(arguments)
 
 
 def _data_module(config: Namespace) -> MER4DDataModule:

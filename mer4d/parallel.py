@@ -3,12 +3,15 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import cv2
 from filelock import FileLock, Timeout
@@ -34,17 +37,15 @@ def processes(jobs: int | None, tasks: int) -> int:
     return max(1, min(jobs, tasks))
 
 
-def _begin() -> None:
-    """What a process of a pool does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+_imported_once = ["mer4d.preprocess.prepare"]
 
 
-def _end_with_parent() -> None:
-    # A parent that is killed tells nobody, and its processes would wait for work for ever.
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+def import_once(module: str) -> None:
+    """Lets all processes share the import of a module, which each would otherwise spend seconds on.
+
+    It must be said before the first of them starts, and does nothing on Windows.
+    """
+    _imported_once.append(module)
 
 
 def _context() -> multiprocessing.context.BaseContext:
@@ -52,9 +53,21 @@ def _context() -> multiprocessing.context.BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # Every process would import this for a second or two of its own; without torch, which most of them never need.
-    context.set_forkserver_preload(["mer4d.preprocess.prepare"])
+    context.set_forkserver_preload(_imported_once)
     return context
+
+
+def _begin(handler: Any = signal.SIG_IGN) -> None:
+    """What every process does first."""
+    signal.signal(signal.SIGINT, handler)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed tells nobody, and its processes would go on for ever.
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def process_pool(processes: int) -> ProcessPoolExecutor:
@@ -73,6 +86,29 @@ def process_pool(processes: int) -> ProcessPoolExecutor:
         finally:
             signal.signal(signal.SIGINT, handler)
     return pool
+
+
+def start_process(log: Path, function: Callable[..., object], *args: object) -> BaseProcess:
+    """Calls a function in a process of its own, which takes Ctrl-C as this one does and ends with it.
+
+    Args:
+        log: File for all that it prints.
+        function: One that can be sent to another process; what it returns is lost.
+        *args: Its arguments.
+    """
+    log.write_bytes(b"")  # also of one that never gets as far
+    process = _context().Process(target=_call_logged, args=(log, function, *args))
+    process.start()
+    return process
+
+
+def _call_logged(log: Path, function: Callable[..., object], *args: object) -> None:
+    _begin(signal.default_int_handler)
+    with log.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+            stream.reconfigure(line_buffering=True)
+    function(*args)
 
 
 def progress_bars(disable: bool = False) -> Progress:

@@ -17,6 +17,9 @@ from torch.utils.data import DataLoader
 from mer4d.cli import main
 from mer4d.clip import EMOTIONS, Clip, Frame
 from mer4d.data.folds import Fold, leave_one_out
+from mer4d.parallel import import_once
+
+import_once("mer4d.experiment")  # of all the processes that tests start
 
 
 def make_speckle(height=96, width=96, seed=0, sigma=1.5):

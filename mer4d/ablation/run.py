@@ -1,11 +1,11 @@
 """The runs of an ablation, each in a process of its own, and what is left of them to be run."""
 
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from mer4d.cache import write_atomically
 from mer4d.data import MER4DDataModule
 from mer4d.errors import MER4DError, SettingError
 from mer4d.loso import LOSO, Part, finished, match_config, parts_of
-from mer4d.parallel import hold, processes, progress_bars
+from mer4d.parallel import hold, processes, progress_bars, start_process
 
 FULL = "full"
 """Name of the row that is the configuration as it is."""
+
+PATIENCE = 10.0
+"""Seconds for processes to end in order, before they are told again: Python loses what comes while it tidies up."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,14 @@ class Row:
         run: Settings of the run.
         config: Resolved configuration, plain values.
         read: Makes the data module of the run.
-        arguments: What `mer4d` is called with to run it.
+        start: Runs it in another process, to which it can be sent; a failure is what that process says last.
     """
 
     name: str
     run: LOSO
     config: dict[str, Any]
     read: Callable[[], MER4DDataModule]
-    arguments: Sequence[str]
+    start: Callable[[], object]
 
 
 def run_ablation(
@@ -141,7 +144,7 @@ def _look(rows: Sequence[Row], data: MER4DDataModule) -> tuple[dict[str, tuple[R
 def _run(pending: dict[str, tuple[Row, list[Part]]], jobs: int, total: int, directory: Path) -> dict[str, str]:
     """Runs rows, and returns what went wrong in which; an interruption ends all of them."""
     waiting, failed = list(pending), {}
-    running: dict[str, tuple[subprocess.Popen, TaskID]] = {}
+    running: dict[str, tuple[BaseProcess, TaskID]] = {}
     with progress_bars(disable=not pending) as progress:
         bar = progress.add_task("Rows", total=total, completed=total - len(pending))
         try:
@@ -149,32 +152,32 @@ def _run(pending: dict[str, tuple[Row, list[Part]]], jobs: int, total: int, dire
                 while waiting and len(running) < jobs:
                     name = waiting.pop(0)
                     row, parts = pending[name]
-                    process = _start(row, directory / f"{name}.log")
+                    process = start_process(directory / f"{name}.log", row.start)
                     running[name] = process, progress.add_task(f"  {name}", total=len(parts))
                 time.sleep(0.1)
                 for name, (process, folds) in [*running.items()]:
                     progress.update(folds, completed=sum(part.directory.exists() for part in pending[name][1]))
-                    if process.poll() is None:
+                    if process.exitcode is None:
                         continue
-                    if process.returncode:
+                    if process.exitcode:
                         log = directory / f"{name}.log"
-                        failed[name] = f"{_last_words(log)} (exit code {process.returncode}, {log})"
+                        failed[name] = f"{_last_words(log)} (exit code {process.exitcode}, {log})"
                     del running[name]
                     progress.remove_task(folds)
                     progress.advance(bar)
         except BaseException:
-            for process, _ in running.values():
-                process.send_signal(signal.SIGINT)  # Ctrl-C reached them, a signal to this process alone did not
-            for process, _ in running.values():
-                process.wait()
+            _interrupt([process for process, _ in running.values()])
             raise
     return failed
 
 
-def _start(row: Row, log: Path) -> subprocess.Popen:
-    command = [sys.executable, "-u", "-m", "mer4d", *row.arguments]
-    with log.open("wb") as said:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+def _interrupt(running: Sequence[BaseProcess]) -> None:
+    """Ends processes as Ctrl-C does, which reached them as well, unless a signal to this process alone came instead."""
+    while running := [process for process in running if process.exitcode is None]:
+        for process in running:
+            os.kill(process.pid, signal.SIGINT)
+        for process in running:
+            process.join(PATIENCE)
 
 
 def _last_words(log: Path) -> str:
