@@ -270,7 +270,7 @@ class MER4DCLI(LightningCLI):
             fold = {"held_out": part.subject, "fold_seed": part.seed, "config_digest": config_digest(self.config_dump)}
             logger.log_hyperparams(self.config_dump | fold)
         if part.subject is not None and not part.refit:
-            text = self._parser(self.subcommand).dump(config, skip_unset=False)
+            text = self._parser(self.subcommand).dump(config, skip_unset=False, skip_validation=True)
             (part.directory / "config.yaml").write_text(text)
         return self.trainer, self.model, self.datamodule
 

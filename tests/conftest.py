@@ -1,5 +1,6 @@
 """Small generated faces whose motion is known, as textured meshes and as pictures of two views, and whole corpora."""
 
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -221,6 +222,13 @@ def trained_run(packed_corpus, cache, tmp_path_factory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     main(["loso", *QUICK, f"--data.root={packed_corpus}", f"--data.cache={cache}", f"--loso.runs={runs}"])
     return runs / "quick"
+
+
+@pytest.fixture
+def finished(quick, trained_run) -> list[str]:
+    """Overrides of a run that is complete, in runs/quick of the working directory."""
+    shutil.copytree(trained_run, "runs/quick")
+    return quick
 
 
 class InMemory(LightningDataModule):

@@ -76,8 +76,7 @@ def test_everything_at_once(quick):
     assert checks["order"]["numbers"]["order_of_folds"] == ["S4", "S3", "S2", "S1"]
 
 
-def test_a_run_made_elsewhere_raises_no_false_alarm(quick):
-    main(["loso", *quick])
+def test_a_run_made_elsewhere_raises_no_false_alarm(finished):
     for fold in (RUN / "folds").iterdir():  # as another processor might have made it
         checkpoint = torch.load(fold / "best.ckpt", weights_only=True)
         checkpoint["state_dict"]["network.classify.1.weight"] *= 1 + 1e-6
@@ -85,14 +84,13 @@ def test_a_run_made_elsewhere_raises_no_false_alarm(quick):
         table = pd.read_csv(fold / "predictions.csv")
         table["positive_prob"] += 1e-7
         table.to_csv(fold / "predictions.csv", index=False)
-    assert audit(*quick, "--audit.folds=1")["passed"]
+    assert audit(*finished, "--audit.folds=1")["passed"]
 
 
-def test_a_run_on_other_data_is_not_compared_with(quick, packed_corpus, tmp_path):
-    main(["loso", *quick])
+def test_a_run_on_other_data_is_not_compared_with(finished, packed_corpus, tmp_path):
     changed = shutil.copytree(packed_corpus, tmp_path / "changed")
     (changed / "sheet.csv").write_text((changed / "sheet.csv").read_text().replace("surprise", "others", 1))
-    report = audit(*quick, f"--data.root={changed}", "--audit.folds=1")
+    report = audit(*finished, f"--data.root={changed}", "--audit.folds=1")
     assert report["passed"] and report["checks"]["folds"]["numbers"]["trainings"] == 4 + 1 + 4
 
 
@@ -223,10 +221,9 @@ def test_impossible_settings(quick, setting):
         audit(*quick, f"--audit.{setting}")
 
 
-def test_another_configuration_of_the_run_is_refused(quick):
-    main(["loso", *quick])
+def test_another_configuration_of_the_run_is_refused(finished):
     with pytest.raises(SystemExit, match=r"trainer\.max_epochs 3 instead of 2"):
-        audit(*quick, "--trainer.max_epochs=3")
+        audit(*finished, "--trainer.max_epochs=3")
 
 
 # Chance

@@ -78,8 +78,7 @@ def test_fit_and_test_with_the_same_configuration(quick, tmp_path):
     assert set(pd.read_csv(tmp_path / "predictions.csv").subject) == {"S2"}
 
 
-def test_configuration_of_a_fold_repeats_the_fold(quick, tmp_path):
-    main(["loso", *quick])
+def test_configuration_of_a_fold_repeats_the_fold(finished):
     fold = Path("runs/quick/folds/S1")
     expected = (fold / "predictions.csv").read_bytes()
     main(["test", f"--config={fold}/config.yaml", f"--ckpt_path={fold}/best.ckpt", "--trainer.default_root_dir=again"])

@@ -117,8 +117,11 @@ PROBLEMS = {
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [(network, "multi_label") for network in NETWORKS] + [(TripleStreamMicroAttNet, "multi_class")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_every_network_of_the_package_answers_alike(network, problem):
     torch.manual_seed(0)
     problem = PROBLEMS[problem]

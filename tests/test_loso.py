@@ -33,13 +33,6 @@ from mer4d.task import MicroExpressionTask
 RUN = Path("runs/quick")
 
 
-@pytest.fixture
-def finished(quick) -> list[str]:
-    """Overrides of a run that is complete."""
-    main(["loso", *quick])
-    return quick
-
-
 def stamps(run: Path) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in sorted(run.rglob("*")) if file.is_file()}
 
@@ -209,7 +202,7 @@ def test_another_configuration_needs_another_name(finished, capsys):
 
 
 def test_the_configuration_of_a_run_repeats_the_run(finished):
-    main(["loso", f"--config={RUN}/config.yaml", "--loso.name=again"])
+    main(["loso", f"--config={RUN}/config.yaml", "--loso.runs=runs", "--loso.name=again"])
     assert Path("runs/again/predictions.csv").read_bytes() == (RUN / "predictions.csv").read_bytes()
 
 
