@@ -10,8 +10,9 @@ from rich import print as show
 from rich.markup import escape
 from rich.table import Table
 
-from mer4d.commands import CONFIGURED, FUNCTIONS, GROUPS
+from mer4d.commands import CONFIGURED, FUNCTIONS, GROUPS, LIGHTNING
 from mer4d.errors import told
+from mer4d.parallel import show_bars
 
 PLACES = {
     "synth": "mer4d.synth:write_corpus",
@@ -24,16 +25,25 @@ PLACES = {
 }
 """Module and name of the function that a command is."""
 
+QUIET = "--quiet"
+"""Before or after any command: without progress bars."""
+
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line; a problem with the user's data or settings is one sentence and exit code 1."""
     args = sys.argv[1:] if args is None else args
+    quiet = QUIET in args
+    show_bars(not quiet)
+    args = [each for each in args if each != QUIET]
     with told():
         match args:
             case [] | ["-h" | "--help", *_]:
                 _help()
             case [command, *others] if command in FUNCTIONS:
                 _run_function(command, others)
+            case [command, *others] if command in LIGHTNING and quiet:
+                command_line = import_module("mer4d.experiment").command_line
+                command_line([command, "--trainer.enable_progress_bar=false", *others])
             case [command, *_] if command.startswith("-") or command in CONFIGURED:
                 import_module("mer4d.experiment").command_line(args)
             case [command, *_]:
@@ -44,7 +54,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _help() -> None:
     print("4D micro-expression recognition: from faces to a leave-one-subject-out result.\n")
-    print("Usage: mer4d COMMAND ..., and mer4d COMMAND --help for all that it takes")
+    print("Usage: mer4d COMMAND ..., with --quiet for no progress bars; mer4d COMMAND --help for all that it takes")
     for heading, commands in GROUPS.items():
         table = Table(box=None, show_header=False, padding=(0, 2), title=f"\n{heading}", title_justify="left")
         table.add_column(width=max(map(len, CONFIGURED | FUNCTIONS)))

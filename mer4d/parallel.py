@@ -13,7 +13,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import cv2
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -59,6 +58,8 @@ def _context() -> multiprocessing.context.BaseContext:
 
 def _begin(handler: Any = signal.SIG_IGN) -> None:
     """What every process does first."""
+    import cv2  # which takes as long as everything else in this module, for a process that starts no other
+
     signal.signal(signal.SIGINT, handler)
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -111,6 +112,15 @@ def _call_logged(log: Path, function: Callable[..., object], *args: object) -> N
     function(*args)
 
 
+_bars_shown = True
+
+
+def show_bars(shown: bool) -> None:
+    """Says whether this process shows progress bars at all."""
+    global _bars_shown
+    _bars_shown = shown
+
+
 def progress_bars(disable: bool = False) -> Progress:
     """Progress bars with counts, time spent and time left; off a terminal only their last state is printed."""
     return Progress(
@@ -120,7 +130,7 @@ def progress_bars(disable: bool = False) -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        disable=disable,
+        disable=disable or not _bars_shown,
     )
 
 

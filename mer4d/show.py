@@ -145,8 +145,8 @@ def _find(data: MER4DDataModule, clip_id: str) -> Clip:
     for defect in data.survey.defects:
         if defect.clip_id == clip_id:
             raise defect.error
-    near = sorted(clips, key=lambda name: -SequenceMatcher(None, clip_id, name).ratio())[:3]
-    remedy = f"the nearest names are {', '.join(near) or 'none'}"
+    unlike = {name: 1 - name.startswith(clip_id) - SequenceMatcher(None, clip_id, name).ratio() for name in clips}
+    remedy = f"the nearest names are {', '.join(sorted(unlike, key=unlike.get)[:3]) or 'none'}"
     raise SettingError(f"clip '{clip_id}'", f"a clip of {data.root}", "no such name", remedy)
 
 
@@ -215,7 +215,7 @@ def draw_curve(axes: "Axes", shown: ProcessedClip) -> None:
     for name, curve, colour in zip(shown.views, entry.view_curves, cycle(COLOURS), strict=False):
         axes.plot(frames, curve, color=colour, label=name)
     axes.set(xlim=(onset, offset), ylim=(0, 1.5 * max(entry.view_curves.max(), 1e-6)))
-    axes.set(xlabel="frame, time from onset" if rate else "frame", ylabel="motion (px)")
+    axes.set(xlabel="frame, time from onset" if rate else "frame", ylabel="motion (px of the reduced crop)")
     for number, (position, text) in enumerate(shown.marks.items()):
         axes.axvline(position, color="black", linestyle=":")
         side = "left" if 2 * position < onset + offset else "right"

@@ -92,6 +92,13 @@ def test_prepare_fills_the_cache_and_says_how_good_the_apexes_are(quick, tmp_pat
     assert "12 clips ready" in text and "frames" in text
 
 
+def test_quiet_shows_the_result_and_no_bars(quick, tmp_path, capsys):
+    for quiet in ([], ["--quiet"]):
+        main(["prepare", *quiet, *quick, f"--data.cache={tmp_path / f'{len(quiet)}'}"])
+        text = capsys.readouterr().out
+        assert ("Preparing flow" in text) == (not quiet) and "12 clips ready" in text
+
+
 @pytest.mark.parametrize("command", ["fit", "prepare", "loso", "manifest"])
 def test_what_was_done_to_the_corpus_is_told(command, quick, packed_corpus, tmp_path, capsys):
     root = shutil.copytree(packed_corpus, tmp_path / "corpus")

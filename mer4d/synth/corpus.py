@@ -82,7 +82,6 @@ def write_corpus(
     layout: Layout = "meshes",
     ground_truth: bool = False,
     jobs: int | None = None,
-    progress: bool = True,
 ) -> None:
     """Writes a synthetic corpus, textured mesh sequences or pictures of them, with an annotation sheet.
 
@@ -107,7 +106,6 @@ def write_corpus(
         ground_truth: Whether to write exact flow and visibility, the head's pose and the AUs' intensities over time as
             well (folder truth). A corpus that is there without them gets them.
         jobs: Processes to use; None for one per core.
-        progress: Whether to show progress bars.
 
     Raises:
         SettingError: An option is impossible, the model file is unusable, or the folder holds something else.
@@ -124,10 +122,10 @@ def write_corpus(
     takes = [Take(corpus, subject, clip) for subject in range(subjects) for clip in range(clips)]
     with hold(out / frames_folder(layout)):
         if not complete:
-            write_clips(takes, out, jobs, progress)
+            write_clips(takes, out, jobs)
             _write_tables(takes, out)
         if ground_truth:
-            _write_truths(takes, out, jobs, progress)
+            _write_truths(takes, out, jobs)
 
 
 def _claim(out: Path, corpus: Corpus) -> None:
@@ -147,14 +145,13 @@ def is_synthetic(folder: Path) -> bool:
     return file.is_file() and file.read_bytes().startswith(README.partition("\n")[0].encode())
 
 
-def write_clips(takes: list[Take], out: Path, jobs: int | None = None, progress: bool = True) -> None:
+def write_clips(takes: list[Take], out: Path, jobs: int | None = None) -> None:
     """Writes the frames of clips of one corpus, those that are missing, without sheet and README.
 
     Args:
         takes: The clips, at least one.
         out: Folder of the corpus.
         jobs: Processes to use; None for one per core.
-        progress: Whether to show progress bars.
 
     Raises:
         CacheError: The disk refused a file; what is complete stays.
@@ -163,7 +160,7 @@ def write_clips(takes: list[Take], out: Path, jobs: int | None = None, progress:
     missing = [take for take in takes if not (frames / take.sub_id / take.name).exists()]
     people = sorted({take.subject for take in missing})
     jobs = processes(jobs, len(missing))
-    with progress_bars(disable=not progress) as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
+    with progress_bars() as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
         each = pool.map if pool else map
         painted = each(paint_subject, repeat(corpus), people)
         skins = dict(zip(people, bars.track(painted, len(people), description="Painting faces"), strict=True))
@@ -188,12 +185,12 @@ def _write_clip(recording: Recording, frames: Path) -> None:
         raise CacheError(folder, "a writable place with room on the disk", error, "free space or move it") from error
 
 
-def _write_truths(takes: list[Take], out: Path, jobs: int | None, progress: bool) -> None:
+def _write_truths(takes: list[Take], out: Path, jobs: int | None) -> None:
     """Writes the ground truth that is missing; the README tells of it last."""
     files = {take: out / "truth" / take.sub_id / f"{take.name}.npz" for take in takes}
     missing = [take for take, file in files.items() if not file.exists()]
     jobs = processes(jobs, len(missing))
-    with progress_bars(disable=not progress) as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
+    with progress_bars() as bars, nullcontext() if jobs == 1 else process_pool(jobs) as pool:
         written = (pool.map if pool else map)(_write_truth, missing, [files[take] for take in missing])
         for _ in bars.track(written, len(missing), description=f"Measuring motion ({jobs} processes)"):
             pass

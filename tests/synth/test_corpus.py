@@ -20,7 +20,7 @@ from mer4d.synth import corpus as writing
 from mer4d.synth.builtin import built_in_face
 from mer4d.synth.layouts import MeshFiles
 
-SMALL = {"subjects": 1, "clips": 3, "progress": False}
+SMALL = {"subjects": 1, "clips": 3}
 AU_TRUTH = r"(\d+)=([\d.]+)/([\d.]+)"
 
 
@@ -96,7 +96,7 @@ def test_trimesh_opens_a_frame_with_its_texture(corpus):
 
 
 def test_motion_in_the_files_peaks_at_the_annotated_apex(tmp_path):
-    write_corpus(tmp_path / "still", subjects=1, clips=1, head_motion=0.0, jobs=1, progress=False)
+    write_corpus(tmp_path / "still", subjects=1, clips=1, head_motion=0.0, jobs=1)
     row = pd.read_csv(tmp_path / "still" / "annotation.csv").iloc[0]
     files = sorted((tmp_path / "still" / "meshes").rglob("*.obj"), key=lambda file: int(file.stem))
     vertices = np.array([trimesh.load_mesh(file, process=False, maintain_order=True).vertices for file in files])
@@ -120,7 +120,7 @@ def test_the_number_of_processes_does_not_change_a_byte(corpus, tmp_path):
 
 
 def test_another_seed_gives_another_corpus(corpus, tmp_path):
-    write_corpus(tmp_path / "other", seed=1, subjects=1, clips=1, jobs=1, progress=False)
+    write_corpus(tmp_path / "other", seed=1, subjects=1, clips=1, jobs=1)
     other, one = digests(tmp_path / "other"), digests(corpus)
     assert not set(other.values()) & {value for name, value in one.items() if not name.endswith((".md", ".mtl"))}
 

@@ -188,7 +188,7 @@ def test_missing_files_are_named_and_nothing_written(folder, tmp_path, name, mes
     for file in folder.glob(name):
         file.unlink()
     with pytest.raises(SettingError, match=message):
-        write_corpus(tmp_path / "out", face_model=folder, progress=False)
+        write_corpus(tmp_path / "out", face_model=folder)
     assert not (tmp_path / "out").exists()
 
 

@@ -15,7 +15,7 @@ from mer4d.synth import Corpus, Recording, recording, write_corpus
 from mer4d.synth.builtin import built_in_face
 from mer4d.synth.layouts import PictureFiles
 
-SMALL = {"subjects": 1, "clips": 1, "jobs": 1, "progress": False}
+SMALL = {"subjects": 1, "clips": 1, "jobs": 1}
 CLIP = "S01/S01_1st_001_01_1"
 PICTURES = ("side_by_side", "stacked", "separate")
 SIDE = 64

@@ -71,7 +71,7 @@ def test_an_unreadable_file_is_named_and_nothing_written(tmp_path, content):
     file = tmp_path / "model.npz"
     file.write_bytes(content)
     with pytest.raises(SettingError, match=r"model\.npz: expected a readable"):
-        write_corpus(tmp_path / "out", face_model=file, progress=False)
+        write_corpus(tmp_path / "out", face_model=file)
     assert not (tmp_path / "out").exists()
 
 
@@ -116,9 +116,9 @@ def test_model_becomes_a_face_seen_from_the_front():
 
 @needs_model
 def test_a_corpus_of_the_model_has_the_same_layout(tmp_path):
-    write_corpus(tmp_path / "out", subjects=1, clips=1, face_model=MODEL, jobs=1, progress=False)
+    write_corpus(tmp_path / "out", subjects=1, clips=1, face_model=MODEL, jobs=1)
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"README.md", "annotation.csv", "corpus.json", "meshes", "truth.csv"}
     moved = tmp_path / "renamed.npz"
     moved.write_bytes(MODEL.read_bytes())
-    write_corpus(tmp_path / "out", subjects=1, clips=1, face_model=moved, jobs=1, progress=False)
+    write_corpus(tmp_path / "out", subjects=1, clips=1, face_model=moved, jobs=1)

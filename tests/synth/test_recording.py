@@ -30,7 +30,7 @@ needs_model = pytest.mark.skipif(not MODEL.exists(), reason="ict_face_light.npz 
 def pair(request, tmp_path_factory):
     """A corpus of one clip for each subject on disk, and its options."""
     out, options = tmp_path_factory.mktemp("recording") / "corpus", {"clips": 1, **request.param}
-    write_corpus(out, jobs=1, progress=False, **options)
+    write_corpus(out, jobs=1, **options)
     return out, Corpus(**options)
 
 
