@@ -104,6 +104,15 @@ def heat_overlay(face: np.ndarray, heat: np.ndarray, largest: float | None = Non
     return np.rint((1 - cover) * _rgb(face) + cover * colours).astype(np.uint8)
 
 
+def smooth_heat(heat: np.ndarray) -> np.ndarray:
+    """Heat (..., H, W) as an eye can see it: what gradients tell lies in single pixels. Each plane keeps its sum, but
+    for what leaves it at its border.
+    """
+    planes = heat.reshape(-1, *heat.shape[-2:])
+    smooth = [cv2.GaussianBlur(plane, (0, 0), heat.shape[-1] / 28, borderType=cv2.BORDER_CONSTANT) for plane in planes]
+    return np.stack(smooth).reshape(heat.shape)
+
+
 def png(picture: np.ndarray) -> bytes:
     """A picture (H, W) or (H, W, 3) uint8 as PNG; the same picture gives the same bytes."""
     Image.fromarray(picture).save(file := io.BytesIO(), "png")

@@ -19,7 +19,10 @@ from mer4d.data import Corpus, Manifest, MER4DDataModule, NewClips, Unlabelled
 from mer4d.data.corpora.new_clips import UNKNOWN
 from mer4d.data.corpora.sheet import SheetCorpus
 from mer4d.errors import FrameError, SettingError
+from mer4d.explain import mean_gradient
 from mer4d.loso.summary import provenance
+from mer4d.parallel import progress_bars
+from mer4d.show import contact_sheet, process
 from mer4d.trained import Ensemble, Trained, read_arguments, trained_networks
 
 SHOWN = 40
@@ -141,6 +144,7 @@ def predict(
     cache: Path | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     jobs: int | None = None,
+    explain: bool = False,
 ) -> Predictions:
     """Predicts new clips with a trained network, or with all networks of a run together.
 
@@ -157,6 +161,8 @@ def predict(
         cache: Folder of the flow store; by default that of the training.
         on_error: What happens where a clip cannot be used: `raise` ends with what is wrong, `skip` goes on without it.
         jobs: Processes that prepare flow; null for one per core.
+        explain: Whether to draw each clip as `mer4d show` does, with the heat that speaks for its most probable class,
+            into the folder `clips` beside the predictions.
 
     Raises:
         MER4DError: The model cannot be read, a clip cannot be processed, or the clips have other views than those that
@@ -202,8 +208,24 @@ def predict(
         contents[form.file] = form.render(table, problem.classes)
     for name, content in contents.items():
         write_atomically(out / name, content)
+    if explain:
+        _draw(ensemble, each.mean(0).argmax(1), data, out / "clips")
     notes += tuple(f"left out: {each['problem']}" for each in skipped)
-    return Predictions(table, problem.classes, notes, tuple(out / name for name in contents))
+    return Predictions(table, problem.classes, notes, tuple(out / name for name in (*contents, *["clips"] * explain)))
+
+
+def _draw(ensemble: Ensemble, target: torch.Tensor, data: MER4DDataModule, folder: Path) -> None:
+    """Draws every clip with the heat, mean over the networks, that speaks for its class (N,)."""
+    with progress_bars() as bars:
+        bar = bars.add_task("Explaining", total=len(target))
+        for batch in data.predict_dataloader():
+            classes, target = target.tensor_split([len(batch["flow"])])
+            gradients = [mean_gradient(member.network, batch["flow"], classes) for member in ensemble.members]
+            heat = (torch.stack(gradients).mean(0) * batch["flow"]).sum(3).clamp_min(0).numpy()
+            for clip_id, place, of_clip in zip(batch["clip_id"], classes.tolist(), heat, strict=True):
+                sheet = contact_sheet(process(data, clip_id), of_clip, ensemble.problem.classes[place])
+                write_atomically(folder / f"{clip_id}.png", sheet)
+                bars.advance(bar)
 
 
 def _corpus(source: Path | None, config: Path | None, trained_on: Corpus, problem: Problem) -> tuple[Path, Corpus]:

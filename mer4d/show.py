@@ -16,7 +16,7 @@ from mer4d.cache import FlowEntry, write_atomically
 from mer4d.clip import Clip
 from mer4d.data import MER4DDataModule
 from mer4d.errors import SettingError
-from mer4d.pictures import colour_wheel, flow_arrows, flow_colours
+from mer4d.pictures import colour_wheel, flow_arrows, flow_colours, heat_overlay, smooth_heat
 from mer4d.preprocess.crop import levelling
 from mer4d.preprocess.geometry import transform
 from mer4d.preprocess.pipeline import naming
@@ -150,8 +150,14 @@ def _find(data: MER4DDataModule, clip_id: str) -> Clip:
     raise SettingError(f"clip '{clip_id}'", f"a clip of {data.root}", "no such name", remedy)
 
 
-def contact_sheet(shown: ProcessedClip) -> bytes:
+def contact_sheet(shown: ProcessedClip, heat: np.ndarray | None = None, explained: str = "") -> bytes:
     """A sheet with a row for each view, the curve of motion below, and the legend of the colours.
+
+    Args:
+        shown: The clip.
+        heat: (V, P, H, W), not negative, to be laid over the face at the start of each phase; not shown where the flow
+            is ready-made, since there is no face.
+        explained: What the heat speaks for.
 
     Returns:
         PNG; the same clip gives the same bytes with the same version of matplotlib.
@@ -160,7 +166,8 @@ def contact_sheet(shown: ProcessedClip) -> bytes:
     from matplotlib.figure import Figure
 
     largest = float(np.percentile(np.hypot(*np.moveaxis(shown.entry.flow[:, :, :2], 2, 0)), 99.5)) or 1.0
-    rows = [list(_row(shown, view, largest)) for view in range(len(shown.views))]
+    heat = None if heat is None else smooth_heat(heat)
+    rows = [list(_row(shown, view, largest, heat, explained)) for view in range(len(shown.views))]
     columns = max(LEAST, len(rows[0]))
     width, height = CELL * columns + 0.8, CELL * (len(rows) + 1) + 1.5
     with style.context(["default", {"text.parse_math": False}]):  # whatever style the user has set
@@ -186,7 +193,9 @@ def contact_sheet(shown: ProcessedClip) -> bytes:
     return png.getvalue()
 
 
-def _row(shown: ProcessedClip, view: int, largest: float) -> Iterator[tuple[str, np.ndarray]]:
+def _row(
+    shown: ProcessedClip, view: int, largest: float, heat: np.ndarray | None, explained: str
+) -> Iterator[tuple[str, np.ndarray]]:
     """Captions and pictures of one view."""
     fields = shown.entry.flow[view, :, :2]
     if shown.crops is None:
@@ -197,9 +206,12 @@ def _row(shown: ProcessedClip, view: int, largest: float) -> Iterator[tuple[str,
     yield from ((moment, shown.at(moment)[view]) for moment in shown.moments)
     scale = FACE / shown.crops.shape[-1]
     gain = float(f"{1.5 * SPACING / (scale * largest):.1g}")
-    for (start, end), uv in zip(pairwise(shown.moments), fields, strict=True):
+    for phase, ((start, end), uv) in enumerate(zip(pairwise(shown.moments), fields, strict=True)):
+        face = _face(shown.at(start)[view])
         yield f"flow, {start} to {end}", flow_colours(uv, largest)
-        yield f"arrows, {gain:g} x the motion", flow_arrows(_face(shown.at(start)[view]), scale * uv, gain, SPACING)
+        yield f"arrows, {gain:g} x the motion", flow_arrows(face, scale * uv, gain, SPACING)
+        if heat is not None:
+            yield f"speaks for {explained}", heat_overlay(face, heat[view, phase], heat.max())
 
 
 def draw_curve(axes: "Axes", shown: ProcessedClip) -> None:

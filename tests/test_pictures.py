@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mer4d.pictures import DARKEST, UNKNOWN, colour_wheel, flow_arrows, flow_colours, heat_overlay, png
+from mer4d.pictures import DARKEST, UNKNOWN, colour_wheel, flow_arrows, flow_colours, heat_overlay, png, smooth_heat
 
 
 def even(u, v, side=4):
@@ -112,3 +112,12 @@ def test_heat_is_lighter_the_more_there_is():
 def test_png_holds_the_picture_and_is_the_same_again(shape):
     picture = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     assert (np.asarray(Image.open(io.BytesIO(png(picture)))) == picture).all() and png(picture) == png(picture)
+
+
+def test_smooth_heat_keeps_what_there_is_in_each_plane():
+    heat = np.zeros((2, 1, 56, 56), np.float32)
+    heat[0, 0, 20, 30] = 3.0
+    smooth = smooth_heat(heat)
+    assert smooth.shape == heat.shape and not smooth[1].any()
+    assert smooth[0].sum() == pytest.approx(3.0, rel=1e-4) and smooth[0].max() < 0.2
+    assert np.unravel_index(smooth[0, 0].argmax(), (56, 56)) == (20, 30)

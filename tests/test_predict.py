@@ -6,10 +6,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mer4d.cli import main
 from mer4d.clip import EMOTIONS
 from mer4d.data import FourDME, write_manifest
+from mer4d.explain import mean_gradient
+from mer4d.show import CELL, contact_sheet
+from mer4d.trained import trained_networks
 
 PROBABILITIES = [f"{name}_prob" for name in EMOTIONS]
 LABELS = [f"{name}_pred" for name in EMOTIONS]
@@ -83,6 +87,23 @@ def test_json_says_what_the_table_says(predict, manifest, trained_run):
         assert clip["predicted"] == [name for name in EMOTIONS if row[f"{name}_pred"]] != []
         assert clip["deviations"] == dict.fromkeys(EMOTIONS) and clip["assumed"] is None
         assert 0 < clip["detected_apex"] < 5 and 0 <= clip["apex_confidence"] <= 1
+
+
+def test_pictures_show_what_speaks_for_the_most_probable_class(predict, trained_run, packed_corpus, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("mer4d.predict.contact_sheet", lambda *given: drawn.append(given) or contact_sheet(*given))
+    source = packed_corpus / "gray_micro" / "S3"
+    table = predict("", source, "--explain=true")
+    files = sorted(Path("predictions/clips").iterdir())
+    assert [file.stem for file in files] == table.clip_id.tolist()
+    members = [network.module() for network in trained_networks(trained_run)]
+    for file, (shown, heat, explained), (_, row) in zip(files, drawn, table.iterrows(), strict=True):
+        assert explained == EMOTIONS[row[PROBABILITIES].astype(float).argmax()]
+        assert cv2.imread(str(file)).shape[1] > 100 * CELL * 10  # columns, two more than without heat
+        flow, target = torch.from_numpy(shown.entry.flow)[None], torch.tensor([EMOTIONS.index(explained)])
+        of_each = [mean_gradient(member.network, flow, target) * flow for member in members]
+        expected = sum(of_each)[0].sum(2).clamp_min(0) / len(members)
+        np.testing.assert_allclose(heat, expected, rtol=1e-4, atol=1e-6 * heat.max())
 
 
 def test_every_kind_of_source_of_the_same_pictures(predict, packed_corpus, tmp_path, write_video):

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -15,7 +14,7 @@ from mer4d.data import MER4DDataModule
 from mer4d.errors import MER4DError, RunError
 from mer4d.explain import Explanations, explain_run
 from mer4d.page.record import Record
-from mer4d.pictures import flow_arrows, flow_colours, heat_overlay, png
+from mer4d.pictures import flow_arrows, flow_colours, heat_overlay, png, smooth_heat
 from mer4d.show import ProcessedClip, process
 from mer4d.trained import CHECKPOINT, Trained
 
@@ -102,7 +101,7 @@ def picture(clip: ProcessedClip, explanations: Explanations | None) -> Pictures:
         weights = zip(CHANNELS, explanations.fusion[row].tolist(), strict=True)
         attention = {name: weight for name, weight in weights if weight == weight}
         if clip.crops is not None:
-            heat = _smooth(explanations.heat[row].clip(min=0))
+            heat = smooth_heat(explanations.heat[row].clip(min=0))
             said.append(f"heat where motion speaks for {explanations.explained[row]}")
     views: dict[str, list[tuple[Picture, ...]]] = {}
     for view, name in enumerate(clip.views):
@@ -122,12 +121,6 @@ def picture(clip: ProcessedClip, explanations: Explanations | None) -> Pictures:
                 drawn.append(_face(heat_overlay(face, heat[view, phase], heat.max()), "heat", f"{text}, heat"))
             groups.append(tuple(drawn))
     return Pictures("; ".join(said), views, clip.entry.curve, tuple(_apexes(clip)), attention)
-
-
-def _smooth(heat: np.ndarray) -> np.ndarray:
-    """Heat (V, P, H, W) as an eye can see it: on its own it lies in single pixels."""
-    planes = [cv2.GaussianBlur(plane, (0, 0), heat.shape[-1] / 28) for plane in heat.reshape(-1, *heat.shape[2:])]
-    return np.stack(planes).reshape(heat.shape)
 
 
 def _face(picture: np.ndarray, caption: str, text: str) -> Picture:
