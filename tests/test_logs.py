@@ -49,9 +49,10 @@ def without_time(run: Path) -> tuple[bytes, dict]:
     return (run / "predictions.csv").read_bytes(), metrics | {"seconds": None}
 
 
-def test_offline_files_hold_what_a_dashboard_needs(logging, tmp_path, packed_corpus):
+def test_offline_files_hold_what_a_dashboard_needs(logging, tmp_path, packed_corpus, capfd):
     settings = ["entity=lab", "tags=[flow,dual]"]
     main(["loso", *logging, "--loso.faces=true", *(f"--trainer.logger.init_args.{each}" for each in settings)])
+    assert "WARNING" not in capfd.readouterr().err
     *folds, summary = read_runs(tmp_path / "runs")
     metrics = json.loads((tmp_path / "runs" / "quick" / "metrics.json").read_text())
 
