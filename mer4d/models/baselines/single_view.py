@@ -128,5 +128,13 @@ def optical_strain(uv: Tensor) -> Tensor:
         >>> optical_strain(torch.stack([0.3 * x, 0.4 * y])).unique()  # stretched along both axes
         tensor([0.5000])
     """
-    (exx, uy), (vx, eyy) = (torch.gradient(each, dim=(-1, -2)) for each in uv.unbind(-3))
+    (exx, uy), (vx, eyy) = ((_slope(each, -1), _slope(each, -2)) for each in uv.unbind(-3))
     return (exx.square() + eyy.square() + (uy + vx).square() / 2).sqrt().unsqueeze(-3)
+
+
+def _slope(values: Tensor, axis: int) -> Tensor:
+    """As `torch.gradient`, which torch.export cannot follow for any number of clips."""
+    last = values.shape[axis] - 1
+    steps = values.diff(dim=axis)
+    inner = (values.narrow(axis, 2, last - 1) - values.narrow(axis, 0, last - 1)) / 2
+    return torch.cat([steps.narrow(axis, 0, 1), inner, steps.narrow(axis, last - 1, 1)], axis)
