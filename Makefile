@@ -7,11 +7,11 @@ BIN := .venv/bin
 
 CORPUS := $(if $(filter data/synthetic,$(DATA)),data/synthetic/annotation.csv)
 
-.PHONY: help setup loso ablation baselines check prepare test lint clean
+.PHONY: help setup loso ablation baselines cluster-demo check prepare test lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## Create the environment with the tested versions.
 
@@ -28,6 +28,9 @@ ablation: setup $(CORPUS) ## What each part of the method is worth: make ablatio
 
 baselines: setup $(CORPUS) ## The method beside others: make baselines [DATA=folder CONFIG=file ARGS=overrides].
 	$(BIN)/mer4d ablation --config $(CONFIG) --data.root '$(DATA)' --ablation.rows configs/baselines $(ARGS)
+
+cluster-demo: setup $(CORPUS) ## The same as loso, on a Dask scheduler and two workers of this machine.
+	$(BIN)/python examples/cluster.py $(BIN)/mer4d loso --config $(CONFIG) --data.root '$(DATA)' --loso.name cluster $(ARGS)
 
 check: setup ## Name all that is wrong with a corpus: make check [DATA=folder CONFIG=file ARGS=overrides].
 	$(BIN)/mer4d check --config $(CONFIG) --data.root '$(DATA)' $(ARGS)

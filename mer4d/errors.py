@@ -61,6 +61,10 @@ class RunError(MER4DError):
     """A run directory does not fit what is being run, or a fold did not do what it should."""
 
 
+class ClusterError(MER4DError):
+    """A cluster cannot be reached, or its machines are not as they must be."""
+
+
 class InstallationError(MER4DError):
     """A package of the environment lacks something mer4d needs."""
 

@@ -58,6 +58,7 @@ class MER4DCLI(LightningCLI):
         parser.add_class_arguments(LOSO, "loso")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("loso.leaky", "data.leaky")
+        parser.link_arguments("loso.scheduler", "data.scheduler")
         parser.link_arguments("data.problem", "model.problem", apply_on="instantiate")
 
     @staticmethod

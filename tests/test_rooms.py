@@ -12,7 +12,7 @@ import mer4d
 
 PACKAGE = Path(mer4d.__file__).parent
 ROOMS = (
-    ("", "clip", "cache", "commands", "errors", "parallel", "pictures"),
+    ("", "clip", "cache", "cluster", "commands", "errors", "parallel", "pictures"),
     ("preprocess",),
     ("models",),
     ("data", "synth"),

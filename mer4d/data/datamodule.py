@@ -67,6 +67,7 @@ class MER4DDataModule(LightningDataModule):
         augmentation: Random variation of training clips; null for none.
         seed: Seed of validation subjects, order of batches and augmentation.
         jobs: Processes that prepare flow; null for one per core.
+        scheduler: Address of a Dask scheduler whose workers do it; null for processes of this machine.
         permute_labels: Seed of a permutation of all labels across clips, for the control experiment in which nothing
             can be learnt; null for the true labels.
         on_error: What happens where a clip cannot be used: `raise` ends with what is wrong, `skip` goes on without the
@@ -90,6 +91,7 @@ class MER4DDataModule(LightningDataModule):
         augmentation: FlowAugmentation | None = FlowAugmentation(),  # noqa: B008 (frozen)
         seed: int = 0,
         jobs: int | None = None,
+        scheduler: str | None = None,
         permute_labels: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         multi_label: bool | None = None,
@@ -107,7 +109,9 @@ class MER4DDataModule(LightningDataModule):
         # other reader that is named on the command line.
         self.corpus = FourDME(frames="meshes/{sub_ID}/{fold_name}") if corpus is None else corpus
         self.root, self.preprocess = Path(root), preprocess
-        self.prepared = PreparedCorpus.of(self.root, self.corpus, preprocess, Path(cache), on_error, multi_label, jobs)
+        self.prepared = PreparedCorpus.of(
+            self.root, self.corpus, preprocess, Path(cache), on_error, multi_label, jobs, scheduler
+        )
         self.test_subject, self.validation_subjects = test_subject, validation_subjects
         self.batch_size, self.augmentation, self.seed, self.jobs = batch_size, augmentation, seed, jobs
         if hold_out == "corpus" and not self.corpus.parts:

@@ -69,6 +69,7 @@ class PreparedCorpus:
         on_error: What a clip that cannot be used does: `raise` or `skip`.
         multi_label: Whether a clip may belong to several classes; None for what the corpus says.
         jobs: Processes that prepare flow; None for one per core.
+        scheduler: Address of a Dask scheduler whose workers do it; None for processes of this machine.
     """
 
     _current: ClassVar["PreparedCorpus | None"] = None
@@ -82,9 +83,11 @@ class PreparedCorpus:
         on_error: Literal["raise", "skip"],
         multi_label: bool | None,
         jobs: int | None,
+        scheduler: str | None,
     ) -> None:
-        self.settings = (root, corpus, preprocess, cache, on_error, multi_label, jobs)
+        self.settings = (root, corpus, preprocess, cache, on_error, multi_label, jobs, scheduler)
         self.root, self.corpus, self.preprocess, self.jobs = root, corpus, preprocess, jobs
+        self.scheduler = scheduler
         self.on_error, self.skip, self.multi_label = on_error, on_error == "skip", multi_label
         self.store, self.digests = FlowStore(cache), SourceDigests(cache / "sources")
         self._ready = False
@@ -172,7 +175,9 @@ class PreparedCorpus:
         """See `MER4DDataModule.prepare_data`; what was done once is not done again."""
         if self._ready:
             return
-        keys, failed = prepare(self.found, self.preprocess, self.store, self.digests, self.jobs, self.on_error)
+        keys, failed = prepare(
+            self.found, self.preprocess, self.store, self.digests, self.jobs, self.on_error, self.scheduler
+        )
         same = duplicates([clip for clip in self.found if clip.emotions and clip.clip_id in keys], self.digests)
         corrections = Corrections.read(getattr(self.corpus, "corrections", None))  # not every reader has them
         same = corrections.settle(same, corrections.entries)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,9 @@ from mer4d.data import MER4DDataModule
 from mer4d.errors import RunError
 from mer4d.logs import StreamWeights, close, log_fold
 
+ATTEMPT = "~"
+"""What stands between the name of a fold and that of an attempt at it."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -32,12 +36,14 @@ class Part:
         seed: Of everything random.
         directory: Where its files go.
         refit: Whether it is the second training of a fold, on its validation subjects as well.
+        attempt: Tells it from other attempts at the same fold that may still be under way elsewhere.
     """
 
     subject: str | None
     seed: int
     directory: Path
     refit: bool = False
+    attempt: str = ""
 
 
 class FoldBuilder(Protocol):
@@ -66,14 +72,23 @@ def complete(fold: Path, digest: str) -> bool:
 
 
 @contextmanager
-def staging(final: Path) -> Iterator[Path]:
-    """Hidden directory that takes its final name if all goes well, and vanishes if not."""
-    directory = final.with_name(f".{final.name}")
+def staging(final: Path, attempt: str = "") -> Iterator[Path]:
+    """Hidden directory that takes its final name if all goes well, and vanishes if not.
+
+    Of several attempts at a time the first one counts: all come to the same.
+    """
+    directory = final.with_name(f".{final.name}{ATTEMPT}{attempt}" if attempt else f".{final.name}")
     shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed
     directory.mkdir(parents=True)
     try:
         yield directory
-        directory.rename(final)
+        try:
+            directory.rename(final)
+        except OSError:
+            if not (attempt and final.exists()):
+                raise
+        for other in final.parent.glob(f".{escape(final.name)}{ATTEMPT}*"):
+            shutil.rmtree(other, ignore_errors=True)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

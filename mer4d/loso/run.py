@@ -8,10 +8,12 @@ from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from rich.progress import Progress
 
+from mer4d.cluster import connect
 from mer4d.data import MER4DDataModule
 from mer4d.errors import AnnotationError, RunError
 from mer4d.logs import tell
@@ -71,7 +73,7 @@ def run_part(part: Part, build: FoldBuilder, refit: bool, progress: Progress) ->
     Raises:
         RunError: As in `run_fold`.
     """
-    with staging(part.directory) as directory:
+    with staging(part.directory, part.attempt) as directory:
         run_fold(replace(part, directory=directory), build, refit, progress)
 
 
@@ -84,10 +86,13 @@ def _run(
 ) -> Iterator[Part]:
     """Runs folds, here or several at once elsewhere, and yields each that is complete."""
     jobs = processes(settings.jobs, len(pending))
-    if elsewhere is None or jobs == 1:
+    if elsewhere is None or (jobs == 1 and settings.scheduler is None) or not pending:
         for part in pending:
             run_part(part, build, settings.refit, progress)
             yield part
+        return
+    if settings.scheduler is not None:
+        yield from _run_on_cluster(settings.scheduler, pending, elsewhere)
         return
     with process_pool(jobs) as pool:
         running = {pool.submit(elsewhere, part): part for part in pending}
@@ -105,6 +110,24 @@ def _run(
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _run_on_cluster(
+    address: str, pending: Sequence[Part], elsewhere: Callable[[Part], Mapping[str, str]]
+) -> Iterator[Part]:
+    """Runs folds on a cluster, and yields each that is complete."""
+    with connect(address) as cluster:
+        if not cluster.workers:
+            print(f"Note: {address} has no worker yet; folds begin with the first")
+        # A worker that was taken for lost, or that an interrupted run has left at work, may still be at the same fold.
+        attempt = uuid4().hex
+        running = {cluster.submit(elsewhere, replace(part, attempt=attempt)): part for part in pending}
+        try:
+            for done in as_completed(running):
+                tell(done.result())
+                yield running[done]
+        finally:
+            cluster.shutdown(cancel_futures=True)
 
 
 def parts_of(settings: LOSO, data: MER4DDataModule) -> list[Part]:

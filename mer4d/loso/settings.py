@@ -19,6 +19,8 @@ PLACES = (
     "loso.runs",
     "loso.seeds",
     "loso.jobs",
+    "loso.scheduler",
+    "data.scheduler",
     "loso.faces",
     "trainer.logger",
     "trainer.enable_progress_bar",
@@ -43,6 +45,8 @@ class LOSO:
             do not depend on the number of cores.
         jobs: Folds that run at once, each in a process of its own; null for one per core. Predictions are the same for
             any number. Every process takes seconds to start, so it pays where a run takes minutes.
+        scheduler: Address of a Dask scheduler, such as tcp://host:8786. Folds run on its workers then, and flow is
+            prepared there, in the place of processes of this machine. See docs/cluster.md.
         faces: Log the face of every clip at onset, apex and offset. Not by default, as `wandb sync` sends them out of
             the house, which the licence of a corpus may forbid.
     """
@@ -54,6 +58,7 @@ class LOSO:
     leaky: bool = False
     threads: int = 1
     jobs: int | None = 1
+    scheduler: str | None = None
     faces: bool = False
 
     def __post_init__(self) -> None:

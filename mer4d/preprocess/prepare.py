@@ -8,6 +8,7 @@ from typing import Literal
 
 from mer4d.cache import FlowStore, SourceDigests, content_key
 from mer4d.clip import Clip
+from mer4d.cluster import connect
 from mer4d.errors import AnnotationError, Defect, FaceError, FrameError, MER4DError, SettingError
 from mer4d.parallel import process_pool, processes, progress_bars
 from mer4d.preprocess.pipeline import Preprocess, naming
@@ -34,6 +35,7 @@ def prepare(
     digests: SourceDigests,
     jobs: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
+    scheduler: str | None = None,
 ) -> tuple[dict[str, str], tuple[Defect, ...]]:
     """Computes the cache entries that are missing, with a progress bar if there are any.
 
@@ -47,6 +49,7 @@ def prepare(
         digests: Memory of the source files' digests.
         jobs: Processes to use; None for one per core.
         on_error: What a clip that cannot be processed does: end the work, or be left out.
+        scheduler: Address of a Dask scheduler whose workers do it; None for processes of this machine.
 
     Returns:
         Clip id to cache key, and what is wrong with the clips that are left out.
@@ -58,7 +61,7 @@ def prepare(
     processes(jobs, tasks=1)  # so that an impossible setting is told even when nothing is missing
     keys, failed, missing = look_up(clips, preprocess, store, digests, jobs, on_error)
     if missing:
-        failed |= _fill(missing, keys, preprocess, store, jobs, on_error == "skip")
+        failed |= _fill(missing, keys, preprocess, store, jobs, on_error == "skip", scheduler)
     defects = tuple(Defect(clip.clip_id, failed[clip.clip_id]) for clip in clips if clip.clip_id in failed)
     return {name: key for name, key in keys.items() if name not in failed}, defects
 
@@ -98,17 +101,23 @@ def look_up(
 
 
 def _fill(
-    clips: list[Clip], keys: dict[str, str], preprocess: Preprocess, store: FlowStore, jobs: int | None, skip: bool
+    clips: list[Clip],
+    keys: dict[str, str],
+    preprocess: Preprocess,
+    store: FlowStore,
+    jobs: int | None,
+    skip: bool,
+    scheduler: str | None,
 ) -> dict[str, MER4DError]:
     """Computes entries; what is wrong with those that could not be, by clip id."""
     failed: dict[str, MER4DError] = {}
     cores, jobs = processes(jobs, sys.maxsize), processes(jobs, len(clips))
-    with progress_bars() as progress, process_pool(jobs) as pool:
-        bar = progress.add_task(f"Preparing flow ({jobs} processes)", total=len(clips))
+    threads, where = (cores // jobs, f"{jobs} processes") if scheduler is None else (1, scheduler)
+    with progress_bars() as progress, process_pool(jobs) if scheduler is None else connect(scheduler) as pool:
+        bar = progress.add_task(f"Preparing flow ({where})", total=len(clips))
         try:
             pending = {
-                pool.submit(_process, clip, preprocess, store, keys[clip.clip_id], cores // jobs): clip
-                for clip in clips
+                pool.submit(_process, clip, preprocess, store, keys[clip.clip_id], threads): clip for clip in clips
             }
             for done in as_completed(pending):
                 try:
