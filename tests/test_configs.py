@@ -49,15 +49,22 @@ def write_ready_flow(root):
     pd.DataFrame(rows, columns=["clip_id", "subject", "file", "labels"]).to_csv(root / "index.csv", index=False)
 
 
+@pytest.fixture(scope="session")
+def meshes(tmp_path_factory, mesh_clip) -> Path:
+    """A corpus that most configurations share, and with them its flow; not to be changed."""
+    root = tmp_path_factory.mktemp("meshes")
+    write_meshes(root, mesh_clip)
+    return root
+
+
 @pytest.fixture
-def corpus(tmp_path, packed_corpus, mesh_clip):
+def corpus(tmp_path, packed_corpus, meshes):
     """Writes a corpus of the kind that a configuration is for: its root, and what the test has to set beside it."""
 
     def write(name) -> tuple[Path, list[str]]:
         root = tmp_path / "corpus"
         if name in ("synthetic", "4dme_meshes"):
-            write_meshes(root, mesh_clip)
-            return root, ["--data.preprocess.views.resolution=64"]
+            return meshes, ["--data.preprocess.views.resolution=64"]
         if name in LAYOUTS or name == "megc2019":
             for member in ("casme2", "smic", "samm") if name == "megc2019" else (name,):
                 write_single_view(member, root / member.upper() if name == "megc2019" else root)
