@@ -209,6 +209,8 @@ class MER4DCLI(LightningCLI):
     def _keep_config(self) -> None:
         """Remembers the configuration from which every fold is built anew."""
         self._dump_config()
+        # Whoever repeats a run, or uses its networks, is not to look for a cluster that may be gone.
+        self.config_dump["loso"]["scheduler"] = self.config_dump["data"]["scheduler"] = None
         self.save_config_callback = None  # each fold's configuration is written by _build_fold
         self._loso, self._loso_config = self.config_init[self.subcommand]["loso"], self.config[self.subcommand]
 
@@ -271,6 +273,7 @@ class MER4DCLI(LightningCLI):
             fold = {"held_out": part.subject, "fold_seed": part.seed, "config_digest": config_digest(self.config_dump)}
             logger.log_hyperparams(self.config_dump | fold)
         if part.subject is not None and not part.refit:
+            config.loso.scheduler = None
             text = self._parser(self.subcommand).dump(config, skip_unset=False, skip_validation=True)
             (part.directory / "config.yaml").write_text(text)
         return self.trainer, self.model, self.datamodule

@@ -48,6 +48,7 @@ def test_a_run_on_two_workers_of_which_one_is_killed(cluster, quick, trained_run
     assert killed and (RUN / "predictions.csv").read_bytes() == (trained_run / "predictions.csv").read_bytes()
     assert sorted(folder.name for folder in (RUN / "folds").iterdir()) == ["S1", "S2", "S3", "S4"]
     assert len(list((tmp_path / "fresh").glob("*.npz"))) == 12
+    assert not any(cluster.scheduler_address in file.read_text() for file in RUN.rglob("config.yaml"))
     before = (RUN / "metrics.json").stat().st_mtime_ns
     main(["loso", *quick])  # nothing is left to do, and whether here or there does not matter
     assert (RUN / "metrics.json").stat().st_mtime_ns == before and json.loads((RUN / "metrics.json").read_text())
