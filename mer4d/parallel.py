@@ -58,9 +58,9 @@ def _context() -> multiprocessing.context.BaseContext:
 
 def _begin(handler: Any = signal.SIG_IGN) -> None:
     """What every process does first."""
+    signal.signal(signal.SIGINT, handler)
     import cv2  # which takes as long as everything else in this module, for a process that starts no other
 
-    signal.signal(signal.SIGINT, handler)
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
