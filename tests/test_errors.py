@@ -13,7 +13,7 @@ NAMED = [value for value in vars(errors).values() if isinstance(value, type) and
 def test_all_are_known_and_of_one_family():
     assert {error.__name__ for error in NAMED} == {
         *("MER4DError", "AnnotationError", "FrameError", "FaceError", "SettingError"),
-        *("FoldError", "CacheError", "RunError", "InstallationError"),
+        *("FoldError", "CacheError", "RunError", "ClusterError", "InstallationError"),
     }
     assert all(issubclass(error, errors.MER4DError) for error in NAMED)
 
