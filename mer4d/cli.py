@@ -1,6 +1,7 @@
 """The one door: finds the command that is asked for, and loads no other."""
 
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -38,7 +39,8 @@ def main(args: list[str] | None = None) -> None:
     with told():
         match args:
             case [] | ["-h" | "--help", *_]:
-                _help()
+                with suppress(BrokenPipeError):  # of a reader that has seen enough
+                    _help()
             case [command, *others] if command in FUNCTIONS:
                 _run_function(command, others)
             case [command, *others] if command in LIGHTNING and quiet:

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import warnings
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from mer4d.check.report import check
 from mer4d.commands import CONFIGURED, CORPUS, LIGHTNING, PROTOCOL
 from mer4d.data import MER4DDataModule, write_manifest
 from mer4d.errors import SettingError, told
-from mer4d.logs import connect, failures, make_logger, sweep_run
+from mer4d.logs import connect, failures, forget_failures, make_logger, sweep_run
 from mer4d.loso import (
     LOSO,
     Part,
@@ -308,14 +308,15 @@ class Worker(MER4DCLI):
         return failures()
 
 
-@cache
-def _worker(arguments: tuple[str, ...]) -> Worker:
+@lru_cache(1)
+def _worker(arguments: tuple[str, ...], attempt: str) -> Worker:
+    forget_failures()  # of runs that the worker of a cluster had before
     return command_line(list(arguments), Worker)
 
 
 def _run_elsewhere(arguments: tuple[str, ...], part: Part) -> dict[str, str]:
     """Runs a fold in this process, which was started to do so, of the run that the arguments describe."""
-    return _worker(arguments).run(part)
+    return _worker(arguments, part.attempt).run(part)
 
 
 def _run_row(arguments: list[str]) -> None:

@@ -55,6 +55,12 @@ def failures() -> dict[str, str]:
     return dict(_failed)
 
 
+def forget_failures() -> None:
+    """Gives every kind of logger another chance, in a run that knows nothing of those before it in this process."""
+    _failed.clear()
+    _told.clear()
+
+
 def tell(failures: Mapping[str, str]) -> None:
     """Prints the sentences about kinds of logger of which none was printed yet."""
     for kind, sentence in failures.items():

@@ -1,6 +1,8 @@
 """Small generated faces whose motion is known, as textured meshes and as pictures of two views, and whole corpora."""
 
+import importlib.util
 import shutil
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +116,19 @@ def write_lossless_video(path, pictures, frame_rate=25):
         writer.write(np.ascontiguousarray(picture[..., ::-1] if picture.ndim == 3 else picture))
     writer.release()
     return path
+
+
+def load_benchmark(name):
+    """A script of benchmarks/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "benchmarks" / f"{name}.py")
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # or its dataclasses cannot be made
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def benchmark_of():
+    return load_benchmark
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
@@ -52,6 +54,18 @@ def test_a_run_on_two_workers_of_which_one_is_killed(cluster, quick, trained_run
     before = (RUN / "metrics.json").stat().st_mtime_ns
     main(["loso", *quick])  # nothing is left to do, and whether here or there does not matter
     assert (RUN / "metrics.json").stat().st_mtime_ns == before and json.loads((RUN / "metrics.json").read_text())
+
+
+def test_a_worker_takes_nothing_from_one_run_into_the_next(cluster, quick, packed_corpus, tmp_path, monkeypatch):
+    """The same command in another folder, where the corpus has another annotation."""
+    for name, emotion in (("first", "surprise"), ("second", "others")):
+        root = shutil.copytree(packed_corpus, tmp_path / name / "corpus")
+        sheet = (root / "sheet.csv").read_text().replace("surprise", emotion)
+        (root / "sheet.csv").write_text(sheet)
+        monkeypatch.chdir(tmp_path / name)
+        main(["loso", *quick, "--data.root=corpus", f"--loso.scheduler={cluster.scheduler_address}"])
+        table = pd.read_csv(RUN / "predictions.csv")
+        assert len(table) == 12 and table.surprise_true.any() == (emotion == "surprise")
 
 
 def test_workers_go_where_the_command_is_and_tell_what_is_wrong(cluster, tmp_path, monkeypatch):

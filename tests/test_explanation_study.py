@@ -1,9 +1,5 @@
 """The study of where heat lies: its factor over chance, its regions, and what it shuffles."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,13 +10,8 @@ from mer4d.synth.recording import Take
 
 
 @pytest.fixture(scope="module")
-def study():
-    path = Path(__file__).parents[1] / "benchmarks" / "explanation_study.py"
-    spec = importlib.util.spec_from_file_location("explanation_study", path)
-    sys.modules["explanation_study"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["explanation_study"]
+def study(benchmark_of):
+    return benchmark_of("explanation_study")
 
 
 def test_an_even_map_is_chance(study):

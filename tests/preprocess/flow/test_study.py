@@ -1,9 +1,5 @@
 """The study of flow methods: what it measures, and how it sums that up."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,16 +7,10 @@ import pytest
 from mer4d.errors import SettingError
 from mer4d.preprocess import DIS, TVL1
 
-PATH = Path(__file__).parents[3] / "benchmarks" / "flow_study.py"
-
 
 @pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("flow_study", PATH)
-    sys.modules["flow_study"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["flow_study"]
+def study(benchmark_of):
+    return benchmark_of("flow_study")
 
 
 def test_angular_error_is_that_of_the_definition(study):
