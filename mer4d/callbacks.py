@@ -50,6 +50,10 @@ class SubjectEarlyStopping(EarlyStopping):
             )
         super().__init__(monitor=monitor, patience=patience, min_delta=min_delta, mode=mode or better(monitor))
 
+    def stops(self, score: Tensor) -> bool:
+        """Takes note of an epoch's score, () float, and says whether it is the last."""
+        return self._evaluate_stopping_criteria(score)[0]
+
 
 class FocalClassWeights(Callback):
     """Weighs rare classes in the focal loss, from the training subjects of the fold alone.

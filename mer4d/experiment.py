@@ -30,6 +30,7 @@ from mer4d.loso import (
     Repetition,
     compare_repetition,
     config_digest,
+    obstacle,
     recorded_name,
     run_id,
     run_loso,
@@ -173,7 +174,7 @@ class MER4DCLI(LightningCLI):
     def loso(self) -> None:
         """Holds out every subject once."""
         self._keep_config()
-        if self._loso.jobs != 1:
+        if self._loso.jobs != 1 and self._loso.strategy in (None, "processes"):
             import_once(__name__)
         data = self.datamodule  # of the run; every fold makes its own
         try:
@@ -184,12 +185,18 @@ class MER4DCLI(LightningCLI):
                 self._build_fold,
                 partial(_run_elsewhere, tuple(self._arguments)),
                 lambda run: write_page([run], clips=0)[0],  # without faces, since the log sends it out of the house
+                self._device(),
             )
         except SystemExit as error:  # how Lightning ends an interrupted fit
             raise KeyboardInterrupt from error
         _tell(data)
         show(result_table(result))
         print(f"Files: {self._loso.directory}")
+
+    def _device(self) -> str:
+        """Where folds train; elsewhere than on the CPU only where they can train together there."""
+        device = self.trainer.strategy.root_device.type
+        return "cpu" if device != "cuda" or obstacle(self.trainer, self.model) else device
 
     def audit(self) -> None:
         """Shows by experiment that held-out subjects influence nothing."""

@@ -133,6 +133,7 @@ def _define_metrics(logger: WandbLogger) -> None:
     settings = getattr(logger, "_wandb_init", {})
     if settings.get("anonymous", "") is None:  # W&B warns in every process that this setting of Lightning's is no more
         del settings["anonymous"]
+    settings["reinit"] = "create_new"  # for folds that train together, each of which logs a run of its own
     if sweep_run() is not None:  # of which W&B may know nothing, if folds were logged before in this process
         wandb.setup(wandb.Settings(**{name: os.environ.get(variable) for name, variable in AGENT.items()}))
     for split in ("train", "val"):

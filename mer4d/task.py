@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 
 from mer4d.clip import Problem
 from mer4d.errors import SettingError
@@ -49,7 +49,6 @@ class MicroExpressionTask(LightningModule):
         self.loss = FocalLoss(classes, gamma, problem.multi_label)
         scores = MetricCollection({"uf1": UF1(classes), "uar": UAR(classes)})
         self.scores = nn.ModuleDict({f"{split}_scores": scores.clone(f"{split}/") for split in SPLITS})
-        self.losses = nn.ModuleDict({f"{split}_loss": MeanMetric() for split in SPLITS})
         self.nested = threshold == "validation"
         if self.nested and not problem.multi_label:
             expected, remedy = "several classes for a clip", "leave it out: the most probable class is predicted"
@@ -57,7 +56,7 @@ class MicroExpressionTask(LightningModule):
         self.threshold, self.at_least_one, self.optimizer = 0.5 if self.nested else threshold, at_least_one, optimizer
         self.thresholds: Tensor
         self.register_buffer("thresholds", torch.full((classes,), self.threshold))
-        self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {split: [] for split in SPLITS}
+        self._seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {split: [] for split in SPLITS}
         self.curves: dict[int, dict[str, float]] = {}
         """Loss, UF1, soft UF1 and UAR of training and validation clips by epoch, from 1."""
 
@@ -99,31 +98,61 @@ class MicroExpressionTask(LightningModule):
 
     def _step(self, batch: dict, split: str) -> tuple[Tensor, Tensor]:
         logits, label = self.network(batch["flow"]), batch["label"]
-        loss, probabilities = self.loss(logits, label), self._probabilities(logits.detach())
-        decided = self._decide(probabilities, self.thresholds if split == "test" else self.threshold)
-        self.scores[f"{split}_scores"].update(decided, label)
-        self.losses[f"{split}_loss"].update(loss.detach(), len(label))
-        self._seen[split].append((probabilities, label))
-        return loss, probabilities
+        loss = self.loss(logits, label)
+        return loss, self.observe(split, loss, logits, label)
+
+    def observe(self, split: str, loss: Tensor, logits: Tensor, label: Tensor) -> Tensor:
+        """Keeps what a step found until the epoch is scored.
+
+        Args:
+            split: train, val or test.
+            loss: () mean over the clips of the step.
+            logits: (B, K).
+            label: (B, K) 0 or 1.
+
+        Returns:
+            Probabilities (B, K).
+        """
+        probabilities = self._probabilities(logits.detach())
+        self._seen[split].append((loss.detach() * len(label), probabilities, label))
+        return probabilities
+
+    def score_epoch(self, split: str, epoch: int, fitting: bool) -> dict[str, Tensor]:
+        """Scores all that was observed in an epoch, and forgets it.
+
+        Once, since scoring every step is a sizeable part of a step of a network this small.
+
+        Args:
+            split: train, val or test.
+            epoch: Its number, from 1.
+            fitting: Whether thresholds are to be chosen, where that is asked for and the split is val.
+
+        Returns:
+            Loss, UF1, UAR and soft UF1, () each, by the names under which they are logged; none of an epoch in which
+            nothing was observed.
+        """
+        if not self._seen[split]:  # by steps of somebody's own
+            return {}
+        losses, probabilities, labels = zip(*self._seen[split], strict=True)
+        self._seen[split].clear()
+        probabilities, labels = torch.cat(probabilities), torch.cat(labels)
+        scores = self.scores[f"{split}_scores"]
+        scores.update(self._decide(probabilities, self.thresholds if split == "test" else self.threshold), labels)
+        values = {f"{split}/loss": sum(losses) / len(labels), **scores.compute()}
+        scores.reset()
+        values[f"{split}/soft_uf1"] = torch.tensor(soft_uf1(probabilities, labels))
+        if split == "val" and self.nested and fitting:
+            self.thresholds.copy_(best_thresholds(probabilities, labels))
+        if split != "test":
+            row = self.curves.setdefault(epoch, {})
+            row.update({name: float(value) for name, value in values.items()})
+        return values
 
     def _log(self, split: str) -> None:
-        """Logs an epoch; once, since logging every step is a sizeable part of a step of a network this small."""
-        scores, loss = self.scores[f"{split}_scores"], self.losses[f"{split}_loss"]
-        if not loss.update_called:  # by steps of somebody's own
-            return
-        probabilities, labels = map(torch.cat, zip(*self._seen[split], strict=True))
-        mean, values = loss.compute(), scores.compute()
-        values[f"{split}/soft_uf1"] = torch.tensor(soft_uf1(probabilities, labels))
-        if split == "val" and self.nested and self.trainer.state.fn == "fit":
-            self.thresholds.copy_(best_thresholds(probabilities, labels))
-        self.log(f"{split}/loss", mean, prog_bar=split != "test")
-        self.log_dict(values)
-        if split != "test":
-            row = self.curves.setdefault(self.current_epoch + 1, {})
-            row.update({name: float(value) for name, value in {f"{split}/loss": mean, **values}.items()})
-        scores.reset()
-        loss.reset()
-        self._seen[split].clear()
+        values = self.score_epoch(split, self.current_epoch + 1, self.trainer.state.fn == "fit")
+        if values:
+            self.log(f"{split}/loss", values.pop(f"{split}/loss"), prog_bar=split != "test")
+            self.log_dict(values)
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Loss of a training batch, () float."""

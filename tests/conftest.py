@@ -184,6 +184,7 @@ SMALL = [
     "--trainer.logger=false",
     "--trainer.enable_progress_bar=false",
     "--loso.name=quick",
+    "--loso.jobs=1",
 ]
 """Overrides that make every command finish in seconds."""
 

@@ -125,7 +125,7 @@ def test_normalisation_statistics_over_all_subjects(quick, capsys, monkeypatch):
         setup(data, stage)
         mean = np.mean([data.prepared.flow(clip) for clip in data.clips], dtype=np.float32)
         for dataset in data._datasets.values():
-            dataset.flow -= mean
+            dataset.flow = dataset.flow - mean
 
     monkeypatch.setattr(MER4DDataModule, "setup", normalised)
     (measured,) = failing(capsys, *quick).values()

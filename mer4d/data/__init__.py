@@ -19,7 +19,7 @@ from mer4d.data.corpora import (
     Unlabelled,
     write_manifest,
 )
-from mer4d.data.datamodule import MER4DDataModule
+from mer4d.data.datamodule import ClipDataset, MER4DDataModule
 from mer4d.data.folds import Fold, hold_out, label_matrix, leave_one_out
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "SAMM",
     "SMIC",
     "ChallengeLists",
+    "ClipDataset",
     "Composite",
     "Corpus",
     "FlowAugmentation",

@@ -30,18 +30,22 @@ class ClipDataset(Dataset):
     Args:
         clips: N clips.
         labels: (N, K) float32.
-        flow: (N, V, P, C, H, W) float32.
+        flow: (M, V, P, C, H, W) float32 of these clips and of others, which all data sets of a corpus share.
+        rows: (N,) int64, where in it the flow of each clip is.
     """
 
-    def __init__(self, clips: Sequence[Clip], labels: Tensor, flow: Tensor) -> None:
-        self.clips, self.labels, self.flow = clips, labels, flow
+    def __init__(self, clips: Sequence[Clip], labels: Tensor, flow: Tensor, rows: Tensor) -> None:
+        self.clips, self.labels, self.flow, self.rows = clips, labels, flow, rows
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, positions: list[int]) -> dict[str, Tensor | list[str]]:
+        return {"flow": self.flow[self.rows[positions]], **self.without_flow(positions)}
+
+    def without_flow(self, positions: list[int]) -> dict[str, Tensor | list[str]]:
+        """A batch without its flow, for whoever has that elsewhere."""
         return {
-            "flow": self.flow[positions],
             "label": self.labels[positions],
             "subject": [self.clips[position].subject for position in positions],
             "clip_id": [self.clips[position].clip_id for position in positions],
@@ -259,10 +263,8 @@ class MER4DDataModule(LightningDataModule):
         return self._load([clips[position] for position in chosen], self.labels[chosen])
 
     def _load(self, clips: Sequence[Clip], labels: np.ndarray) -> ClipDataset:
-        flow = np.empty((len(clips), *self.prepared.shape), np.float32)
-        for position, clip in enumerate(clips):
-            flow[position] = self.prepared.flow(clip)
-        return ClipDataset(clips, torch.from_numpy(labels), torch.from_numpy(flow))
+        flow, rows = self.prepared.flows(clips)
+        return ClipDataset(clips, torch.from_numpy(labels), flow, torch.tensor(rows, dtype=torch.int64))
 
     def _loader(self, role: str) -> DataLoader:
         if role not in self._datasets:

@@ -1,5 +1,6 @@
-"""A corpus as a run sees it: which of its clips can be used, where their flow is, and what is wrong."""
+"""A corpus as a run sees it: which of its clips can be used, what their flow is, and what is wrong."""
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mer4d.cache import FlowStore, SourceDigests
 from mer4d.clip import Clip, Problem
@@ -17,6 +20,10 @@ from mer4d.errors import AnnotationError, Defect, FoldError, FrameError, Setting
 from mer4d.preprocess import Preprocess
 from mer4d.preprocess.prepare import FAULTS, look_up, prepare
 from mer4d.preprocess.sources import duplicates
+
+MAPPED = 2**30
+"""Bytes of flow from which a corpus lies in a temporary file that is mapped, which the system may keep in memory or
+not, instead of in memory that is the process's own."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +225,35 @@ class PreparedCorpus:
     def shape(self) -> tuple[int, ...]:
         """Shape (V, P, C, H, W) that the flow of every clip must have, that of the first."""
         return self.store.read(self.keys[self.usable[0].clip_id]).flow.shape
+
+    @cached_property
+    def _table(self) -> tuple[Tensor, dict[str, int], set[str]]:
+        """Flow of all clips (N, V, P, C, H, W), the row of each clip, and the clips whose flow is there."""
+        shape = (len(self.usable), *self.shape)
+        if np.prod(shape, dtype=np.int64) * 4 < MAPPED:
+            table = np.empty(shape, np.float32)
+        else:
+            with tempfile.TemporaryFile(dir=self.store.root) as file:
+                table = np.memmap(file, np.float32, "w+", shape=shape)
+        return torch.from_numpy(table), {clip.clip_id: row for row, clip in enumerate(self.usable)}, set()
+
+    def flows(self, clips: Sequence[Clip]) -> tuple[Tensor, list[int]]:
+        """Flow of clips, each read from the store once however often it is asked for.
+
+        Returns:
+            Flow (N, V, P, C, H, W) float32, pixels, of all clips of the corpus, undefined for those that nobody asked
+            for yet, and the rows of these clips. It is the same tensor every time.
+
+        Raises:
+            CacheError: Flow of a clip is not in the store.
+            FrameError: It is of another shape than that of the first clip.
+        """
+        table, rows, known = self._table
+        for clip in clips:
+            if clip.clip_id not in known:
+                table[rows[clip.clip_id]] = torch.from_numpy(self.flow(clip))
+                known.add(clip.clip_id)
+        return table, [rows[clip.clip_id] for clip in clips]
 
     def flow(self, clip: Clip) -> np.ndarray:
         """Flow of a clip: (V, P, C, H, W) float32.

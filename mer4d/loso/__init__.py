@@ -11,6 +11,7 @@ A fold trains in a hidden directory beside its own, and takes its name when it i
 goes on with the first fold that is missing.
 """
 
+from mer4d.loso.batched import obstacle
 from mer4d.loso.fold import FoldBuilder, Part
 from mer4d.loso.repeat import Repetition, compare_repetition, recorded_name
 from mer4d.loso.run import finished, parts_of, run_loso, run_part
@@ -26,6 +27,7 @@ __all__ = [
     "differing",
     "finished",
     "match_config",
+    "obstacle",
     "parts_of",
     "recorded_name",
     "run_id",

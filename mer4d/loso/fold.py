@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from glob import escape
@@ -115,48 +115,86 @@ class _EpochBar(Callback):
         self.progress.remove_task(self.bar)
 
 
+class Training:
+    """A fold on its way from a trainer of its own to its files.
+
+    Args:
+        part: The fold.
+        build: Makes what it needs.
+        together: How many folds share the time it takes.
+
+    Raises:
+        RunError: A callback that the protocol needs is missing or looks at other scores.
+    """
+
+    def __init__(self, part: Part, build: FoldBuilder, together: int = 1) -> None:
+        self.start = time.perf_counter()
+        self.part, self.together = part, together
+        self.trainer, self.module, self.data = build(part)
+        self.checkpoint = _prepared(self.trainer, part.directory)
+        self.streams = StreamWeights()
+        self.trainer.callbacks.append(self.streams)
+
+    def conclude(self, epochs: int, steps: int, refit: Callable[[int], None] | None) -> None:
+        """Predicts the subject once, with the weights of the checkpoint, and leaves everything in the directory.
+
+        Args:
+            epochs: How many were trained.
+            steps: How many steps these had.
+            refit: Trains once more, for a number of epochs, and replaces the weights in the checkpoint; None to keep
+                them.
+
+        Raises:
+            RunError: Nothing was trained.
+        """
+        part, trainer, module, data, checkpoint = self.part, self.trainer, self.module, self.data, self.checkpoint
+        if not steps or not checkpoint.best_model_path:
+            raise RunError(
+                f"fold of subject '{part.subject}'", "at least one epoch of training and a checkpoint of the best",
+                f"{epochs} epochs", "check trainer.max_epochs and the callbacks",
+            )  # fmt: skip
+        if module.curves and not data.leaky:  # or the validation curve would be the held-out subject's
+            curves = pd.DataFrame.from_dict(module.curves, orient="index").rename_axis("epoch")
+            write_atomically(part.directory / "curves.csv", curves.to_csv().encode())
+        best = torch.load(checkpoint.best_model_path, weights_only=True)["epoch"] + 1
+        if refit is not None:
+            refit(best)
+        trainer.test(module, datamodule=data, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True)
+        outcome = {
+            "subject": part.subject,
+            "seed": data.seed,
+            "leaky": data.leaky,
+            "validation_subjects": data.fold.validation,
+            "epochs": epochs,
+            "best_epoch": best,
+            "best": {checkpoint.monitor: float(checkpoint.best_model_score)},
+            "validation": {} if data.leaky else _validation(module.curves, best),
+            "attention": self.streams.epochs.get(best),
+            "class_weights": _by_class(data, module.loss.class_weights),
+            "thresholds": _by_class(data, module.thresholds) if data.problem.multi_label else None,
+            "seconds": round((time.perf_counter() - self.start) / self.together, 2),
+            "data_digest": data.digest,
+        }
+        log_fold(trainer.loggers, outcome, steps)
+        close(trainer)
+        write_atomically(part.directory / "metrics.json", json.dumps(outcome, indent=2).encode())
+
+
 def run_fold(part: Part, build: FoldBuilder, refit: bool, progress: Progress) -> None:
     """Trains without a subject, predicts it once, and leaves everything in the part's directory.
 
     Raises:
-        RunError: A callback that the protocol needs is missing or looks at other scores, or nothing was trained.
+        RunError: As in `Training`.
     """
-    start = time.perf_counter()
-    trainer, module, data = build(part)
-    checkpoint = _prepared(trainer, part.directory)
-    trainer.callbacks += [streams := StreamWeights(), _EpochBar(progress, part.subject)]
-    trainer.fit(module, datamodule=data)
-    epochs = trainer.current_epoch
-    if not trainer.global_step or not checkpoint.best_model_path:
-        raise RunError(
-            f"fold of subject '{part.subject}'", "at least one epoch of training and a checkpoint of the best",
-            f"{epochs} epochs", "check trainer.max_epochs and the callbacks",
-        )  # fmt: skip
-    if module.curves and not data.leaky:  # or the validation curve would be the held-out subject's
-        curves = pd.DataFrame.from_dict(module.curves, orient="index").rename_axis("epoch")
-        write_atomically(part.directory / "curves.csv", curves.to_csv().encode())
-    best = torch.load(checkpoint.best_model_path, weights_only=True)["epoch"] + 1
-    if refit:
-        _refit(replace(part, refit=True), build, progress, Path(checkpoint.best_model_path), best)
-    trainer.test(module, datamodule=data, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True)
-    outcome = {
-        "subject": part.subject,
-        "seed": data.seed,
-        "leaky": data.leaky,
-        "validation_subjects": data.fold.validation,
-        "epochs": epochs,
-        "best_epoch": best,
-        "best": {checkpoint.monitor: float(checkpoint.best_model_score)},
-        "validation": {} if data.leaky else _validation(module.curves, best),
-        "attention": streams.epochs.get(best),
-        "class_weights": _by_class(data, module.loss.class_weights),
-        "thresholds": _by_class(data, module.thresholds) if data.problem.multi_label else None,
-        "seconds": round(time.perf_counter() - start, 2),
-        "data_digest": data.digest,
-    }
-    log_fold(trainer.loggers, outcome, trainer.global_step)
-    close(trainer)
-    write_atomically(part.directory / "metrics.json", json.dumps(outcome, indent=2).encode())
+    training = Training(part, build)
+    trainer, checkpoint = training.trainer, training.checkpoint
+    trainer.callbacks.append(_EpochBar(progress, part.subject))
+    trainer.fit(training.module, datamodule=training.data)
+
+    def again(epochs: int) -> None:
+        _refit(replace(part, refit=True), build, progress, Path(checkpoint.best_model_path), epochs)
+
+    training.conclude(trainer.current_epoch, trainer.global_step, again if refit else None)
 
 
 def _prepared(trainer: Trainer, directory: Path) -> ModelCheckpoint:

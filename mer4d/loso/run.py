@@ -17,6 +17,7 @@ from mer4d.cluster import connect
 from mer4d.data import MER4DDataModule
 from mer4d.errors import AnnotationError, RunError
 from mer4d.logs import tell
+from mer4d.loso.batched import run_batched
 from mer4d.loso.fold import FoldBuilder, Part, complete, run_fold, staging
 from mer4d.loso.settings import LOSO, match_config, matches_config
 from mer4d.loso.summary import summarise
@@ -30,6 +31,7 @@ def run_loso(
     build: FoldBuilder,
     elsewhere: Callable[[Part], Mapping[str, str]] | None = None,
     page: Callable[[Path], Path] | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Runs the folds that are not complete yet and computes the result of all.
 
@@ -41,6 +43,7 @@ def run_loso(
         elsewhere: Does `run_part` in another process, to which it can be sent, and returns the `logs.failures` there;
             None to run folds here, whatever the settings say.
         page: Writes a page about the run in a folder, which is logged with the result.
+        device: Type of the device that folds train on, by which a strategy is chosen if the settings name none.
 
     Returns:
         Content of metrics.json.
@@ -59,7 +62,7 @@ def run_loso(
             result.unlink(missing_ok=True)
         with progress_bars() as progress:
             bar = progress.add_task("Folds", total=len(parts), completed=len(parts) - len(pending))
-            for part in _run(settings, pending, build, elsewhere, progress):
+            for part in _run(settings, pending, build, elsewhere, device, progress):
                 complete(part.directory, data.digest)  # another process has read the corpus for itself
                 progress.advance(bar)
         if not _summed_up(result, parts):
@@ -82,17 +85,24 @@ def _run(
     pending: Sequence[Part],
     build: FoldBuilder,
     elsewhere: Callable[[Part], Mapping[str, str]] | None,
+    device: str,
     progress: Progress,
 ) -> Iterator[Part]:
     """Runs folds, here or several at once elsewhere, and yields each that is complete."""
     jobs = processes(settings.jobs, len(pending))
-    if elsewhere is None or (jobs == 1 and settings.scheduler is None) or not pending:
+    if not pending:
+        return
+    if settings.scheduler is not None and elsewhere is not None:
+        yield from _run_on_cluster(settings.scheduler, pending, elsewhere)
+        return
+    strategy = settings.strategy or ("batched" if device == "cuda" else "processes")
+    if strategy == "batched":
+        yield from run_batched(pending, build, settings.refit, settings.jobs or len(pending), progress)
+        return
+    if elsewhere is None or jobs == 1 or strategy == "sequential":
         for part in pending:
             run_part(part, build, settings.refit, progress)
             yield part
-        return
-    if settings.scheduler is not None:
-        yield from _run_on_cluster(settings.scheduler, pending, elsewhere)
         return
     with process_pool(jobs) as pool:
         running = {pool.submit(elsewhere, part): part for part in pending}

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -18,6 +18,7 @@ PLACES = (
     "loso.name",
     "loso.runs",
     "loso.seeds",
+    "loso.strategy",
     "loso.jobs",
     "loso.scheduler",
     "data.scheduler",
@@ -43,8 +44,12 @@ class LOSO:
             best on the held-out subject itself. No number of such a run is a result; its files and tables say so.
         threads: CPU threads of torch. A network of this size trains no faster with more, and with one the predictions
             do not depend on the number of cores.
-        jobs: Folds that run at once, each in a process of its own; null for one per core. Predictions are the same for
-            any number. Every process takes seconds to start, so it pays where a run takes minutes.
+        strategy: How folds run: `sequential`, one after the other; `processes`, several at once, each in a process of
+            its own; `batched`, their networks as one computation, which is what a GPU needs to be busy. Null for
+            batched on CUDA, processes where there are several cores, sequential otherwise. Predictions are the same
+            for processes, bit for bit, and within rounding for batched.
+        jobs: Folds that run at once; null for all where batched, for one per core otherwise. A process takes seconds
+            to start.
         scheduler: Address of a Dask scheduler, such as tcp://host:8786. Folds run on its workers then, and flow is
             prepared there, in the place of processes of this machine. See docs/cluster.md.
         faces: Log the face of every clip at onset, apex and offset. Not by default, as `wandb sync` sends them out of
@@ -57,13 +62,20 @@ class LOSO:
     refit: bool = False
     leaky: bool = False
     threads: int = 1
-    jobs: int | None = 1
+    strategy: Literal["sequential", "processes", "batched"] | None = None
+    jobs: int | None = None
     scheduler: str | None = None
     faces: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or min(self.threads, self.seeds) < 1:
             raise SettingError("loso", "a name, at least one seed and one thread", self, "correct the setting")
+        if self.strategy not in (None, "sequential", "processes", "batched"):
+            expected = "sequential, processes, batched or null"
+            raise SettingError("loso.strategy", expected, repr(self.strategy), "correct the setting")
+        if self.scheduler is not None and self.strategy not in (None, "processes"):
+            expected, remedy = "processes or null with loso.scheduler, whose workers run folds", "leave one of them out"
+            raise SettingError("loso.strategy", expected, self.strategy, remedy)
         if self.leaky and self.refit:
             raise SettingError(
                 "loso.refit", "subjects that validate", "loso.leaky, where the held-out one does", "choose one of them"

@@ -42,7 +42,10 @@ def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0, class_weight
         >>> focal_loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))  # (1/2)^2 log 2
         tensor(0.1733)
     """
-    weights = _checked_weights(logits, targets, gamma, class_weights)
+    return _focal(logits, targets, gamma, _checked_weights(logits, targets, gamma, class_weights))
+
+
+def _focal(logits: Tensor, targets: Tensor, gamma: float, weights: Tensor) -> Tensor:
     targets = targets.to(logits.dtype)
     log_p, log_not_p = logsigmoid(logits), logsigmoid(-logits)
     positives = targets * weights * (gamma * log_not_p).exp() * log_p
@@ -89,7 +92,11 @@ def softmax_focal_loss(
             " and ".join(map(str, true.sum(-1).unique().tolist())),
             "correct the labels, or make the problem multi-label",
         )
-    targets = targets.to(logits.dtype)
+    return _softmax_focal(logits, targets, gamma, weights)
+
+
+def _softmax_focal(logits: Tensor, targets: Tensor, gamma: float, weights: Tensor) -> Tensor:
+    true, targets = targets > 0, targets.to(logits.dtype)
     log_p = (targets * log_softmax(logits, -1)).sum(-1)
     # log(1 - p) from the other classes: 1 - p itself would be 0 for a clip that is right, with a gradient of NaN.
     log_not_p = logits.masked_fill(true, -torch.inf).logsumexp(-1) - logits.logsumexp(-1)
@@ -191,3 +198,8 @@ class FocalLoss(nn.Module):
         """Logits (B, K) and targets (B, K) to the mean loss, () float."""
         loss = focal_loss if self.multi_label else softmax_focal_loss
         return loss(logits, targets, self.gamma, self.class_weights)
+
+    def unchecked(self, logits: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
+        """The same with other weights, (K,), and without a look at any value, which `torch.func` does not allow."""
+        loss = _focal if self.multi_label else _softmax_focal
+        return loss(logits, targets, self.gamma, class_weights)
