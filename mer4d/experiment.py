@@ -37,7 +37,7 @@ from mer4d.loso import (
     run_part,
 )
 from mer4d.page import write_page
-from mer4d.parallel import import_once, progress_bars
+from mer4d.parallel import import_once, processes, progress_bars
 from mer4d.report import result_table
 from mer4d.show import show_clips
 from mer4d.task import MicroExpressionTask
@@ -231,12 +231,17 @@ class MER4DCLI(LightningCLI):
         directory, parser = run.runs / name, self._parser("loso")
         parser.exit_on_error = False  # which would not say in which file the error is
 
+        shared = []
+        if run.jobs is None and run.strategy != "batched" and not torch.cuda.is_available():
+            cores, rows = processes(None, sys.maxsize), processes(settings.jobs, 1 + len(settings.files))
+            shared = [f"--loso.jobs={max(1, cores // rows)}"]
+
         def resolved(config: Namespace) -> dict[str, Any]:
             return yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
 
         def read(row: str, file: Path | None) -> Row:
             files = [directory / "config.yaml", *([file] if file else [])]
-            arguments = [*(f"--config={each}" for each in files), f"--loso.name={name}/{row}"]
+            arguments = [*(f"--config={each}" for each in files), f"--loso.name={name}/{row}", *shared]
             try:
                 found = parser.parse_args(arguments)
             except ArgumentError as error:

@@ -32,12 +32,12 @@ class Ablation:
     Args:
         rows: What to compare with the configuration as it is: a folder, every *.yaml in it one row, or a list of such
             files. Each holds the settings that its row changes, and counts more than any other setting.
-        jobs: Rows that run at once, each in a process of its own; null for one per core. Flow is prepared before, see
-            `data.jobs` for that.
+        jobs: Rows that run at once, each in a process of its own, with a share of the cores for its folds unless
+            `loso.jobs` says otherwise; null for one per core. Flow is prepared before, see `data.jobs` for that.
     """
 
     rows: list[Path] | Path = Path("configs/ablation")
-    jobs: int | None = 1
+    jobs: int | None = None
 
     @property
     def title(self) -> str:

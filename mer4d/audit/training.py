@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from mer4d.cache import FlowEntry, FlowStore
+from mer4d.cache import FlowStore
 from mer4d.data import MER4DDataModule
 from mer4d.data.prepared import PreparedCorpus
 from mer4d.loso import LOSO, FoldBuilder, Part
@@ -92,13 +92,14 @@ class MarkedStore(FlowStore):
         super().__init__(store.root)
         self.keys = keys
 
-    def read(self, key: str) -> FlowEntry:
-        """Loads an entry, marked if it is one of those."""
-        entry = super().read(key)
-        if key not in self.keys:
-            return entry
-        noise = np.random.default_rng(0).standard_normal(entry.flow.shape, np.float32)
-        return replace(entry, flow=entry.flow + 10 * max(1, np.abs(entry.flow).max()) * noise)
+    def load(self, key: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Loads fields of an entry, its flow marked if it is one of those."""
+        stored = super().load(key, names)
+        if key in self.keys and "flow" in stored:
+            flow = stored["flow"]
+            noise = np.random.default_rng(0).standard_normal(flow.shape, np.float32)
+            stored["flow"] = flow + 10 * max(1, np.abs(flow).max()) * noise
+        return stored
 
 
 def marked(data: MER4DDataModule, subject: str) -> PreparedCorpus:

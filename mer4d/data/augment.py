@@ -1,6 +1,8 @@
 """Augmentation that keeps optical flow true: what moves a picture moves its vectors with it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +32,33 @@ def mirror(flow: Tensor, swap_views: bool = True) -> Tensor:
     mirrored = flow.flip(-1, -5) if swap_views else flow.flip(-1)
     mirrored[..., 0, :, :].neg_()
     return mirrored
+
+
+class Variation(NamedTuple):
+    """How each of B clips is varied.
+
+    Args:
+        mirrored: (B,) bool.
+        scale: (B,) float, factor.
+        shift: (B, 2) int64, pixels down and right.
+        noise: (B, V, P, 2, H, W) float that is added to u and v, or None.
+    """
+
+    mirrored: Tensor
+    scale: Tensor
+    shift: Tensor
+    noise: Tensor | None
+
+    @classmethod
+    def joined(cls, variations: Sequence["Variation"]) -> "Variation":
+        """Those of several batches, one after the other.
+
+        Example:
+            >>> one = FlowAugmentation().draw(torch.zeros(2, 1, 1, 3, 4, 4), torch.Generator())
+            >>> Variation.joined([one, one]).scale.shape
+            torch.Size([4])
+        """
+        return cls(*(None if each[0] is None else torch.cat(each) for each in zip(*variations, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -68,24 +97,61 @@ class FlowAugmentation:
 
     def __call__(self, flow: Tensor, generator: torch.Generator) -> Tensor:
         """A varied copy of the batch, the same for the same state of the generator (on the device of the flow)."""
-        batch, *_, height, width = flow.shape
+        return self.apply(flow, self.draw(flow, generator))
+
+    def draw(self, flow: Tensor, generator: torch.Generator) -> Variation:
+        """How to vary a batch (B, V, P, 3, H, W), of which only shape, dtype and device matter."""
+        batch = len(flow)
 
         def uniform(low: float, high: float) -> Tensor:
-            return flow.new_empty(batch, 1, 1, 1, 1, 1).uniform_(low, high, generator=generator)
+            return flow.new_empty(batch).uniform_(low, high, generator=generator)
 
-        mirrored, scale = (uniform(0, 1) < self.mirror).flatten().tolist(), uniform(*self.scale)
-        shifts = torch.randint(
-            -self.shift, self.shift + 1, (batch, 2), generator=generator, device=flow.device
-        ).tolist()
-        varied = torch.zeros_like(flow)
-        for clip, (mirror_it, (down, right)) in enumerate(zip(mirrored, shifts, strict=True)):
-            source = mirror(flow[clip], self.swap_views) if mirror_it else flow[clip]
-            rows, columns = max(height - abs(down), 0), max(width - abs(right), 0)
-            moved = source[..., max(-down, 0) :, max(-right, 0) :][..., :rows, :columns]
-            varied[clip, ..., max(down, 0) :, max(right, 0) :][..., :rows, :columns] = moved
-        flow = varied * scale
+        mirrored, scale = uniform(0, 1) < self.mirror, uniform(*self.scale)
+        shift = torch.randint(-self.shift, self.shift + 1, (batch, 2), generator=generator, device=flow.device)
+        noise = None
         if self.noise:
+            noise = self.noise * torch.empty_like(flow[..., :2, :, :]).normal_(generator=generator)
+        return Variation(mirrored, scale, shift, noise)
+
+    def apply(self, flow: Tensor, variation: Variation) -> Tensor:
+        """A copy of the batch (B, V, P, 3, H, W), varied."""
+        moved = _moved_at_once if flow.is_cuda else _moved
+        flow = moved(flow, variation, self.swap_views) * variation.scale[:, None, None, None, None, None]
+        if variation.noise is not None:
             uv = flow[..., :2, :, :]
-            uv += self.noise * torch.empty_like(uv).normal_(generator=generator)
+            uv += variation.noise
             flow[..., 2, :, :] = torch.hypot(uv[..., 0, :, :], uv[..., 1, :, :])
         return flow
+
+
+def _moved(flow: Tensor, variation: Variation, swap_views: bool) -> Tensor:
+    """Mirrored and shifted flow, clip by clip: on a CPU, where what counts is how much is copied."""
+    height, width = flow.shape[-2:]
+    varied = torch.zeros_like(flow)
+    for clip, (mirror_it, (down, right)) in enumerate(
+        zip(variation.mirrored.tolist(), variation.shift.tolist(), strict=True)
+    ):
+        source = mirror(flow[clip], swap_views) if mirror_it else flow[clip]
+        rows, columns = max(height - abs(down), 0), max(width - abs(right), 0)
+        moved = source[..., max(-down, 0) :, max(-right, 0) :][..., :rows, :columns]
+        varied[clip, ..., max(down, 0) :, max(right, 0) :][..., :rows, :columns] = moved
+    return varied
+
+
+def _moved_at_once(flow: Tensor, variation: Variation, swap_views: bool) -> Tensor:
+    """The same in a few operations for any number of clips: on a GPU, where what counts is how many there are."""
+
+    def along(axis: int, positions: Tensor) -> Tensor:
+        return positions.reshape(len(positions), *(-1 if other == axis else 1 for other in range(1, 6)))
+
+    batch, views, *_, height, width = flow.shape
+    clip, view, phase, channel, row, column = (torch.arange(size, device=flow.device)[None] for size in flow.shape)
+    mirrored, (down, right) = variation.mirrored[:, None], variation.shift[:, :, None].unbind(1)
+    row, column = row - down, column - right
+    inside = along(4, (row >= 0) & (row < height)) & along(5, (column >= 0) & (column < width))
+    column = torch.where(mirrored, width - 1 - column, column).clamp(0, width - 1)
+    view = torch.where(mirrored & swap_views, views - 1 - view, view)
+    moved = flow[clip.reshape(batch, 1, 1, 1, 1, 1), along(1, view), along(2, phase), along(3, channel),
+                 along(4, row.clamp(0, height - 1)), along(5, column)]  # fmt: skip
+    sign = torch.where(along(3, mirrored & (channel == 0)), -1.0, 1.0).to(flow.dtype)
+    return torch.where(inside, moved * sign, 0.0)

@@ -224,7 +224,7 @@ class PreparedCorpus:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape (V, P, C, H, W) that the flow of every clip must have, that of the first."""
-        return self.store.read(self.keys[self.usable[0].clip_id]).flow.shape
+        return self._load(self.usable[0], "flow").shape
 
     @cached_property
     def _table(self) -> tuple[Tensor, dict[str, int], set[str]]:
@@ -262,7 +262,7 @@ class PreparedCorpus:
             CacheError: It is not in the store.
             FrameError: It is of another shape than that of the first clip.
         """
-        flow = self.store.read(self.keys[clip.clip_id]).flow
+        flow = self._load(clip, "flow")
         if flow.shape != self.shape:
             expected = f"flow of shape {self.shape} (V, P, C, H, W) as clip '{self.usable[0].clip_id}' has"
             raise FrameError(f"clip '{clip.clip_id}'", expected, flow.shape, "make them alike, or leave clips out")
@@ -271,4 +271,7 @@ class PreparedCorpus:
     def apex_error(self) -> ApexError | None:
         """See `MER4DDataModule.apex_error`."""
         clips = [clip for clip in self.usable if clip.apex is not None and clip.flow is None]
-        return ApexError.of(clips, [int(self.store.read(self.keys[clip.clip_id]).detected_apex) for clip in clips])
+        return ApexError.of(clips, [int(self._load(clip, "detected_apex")) for clip in clips])
+
+    def _load(self, clip: Clip, field: str) -> np.ndarray:
+        return self.store.load(self.keys[clip.clip_id], [field])[field]

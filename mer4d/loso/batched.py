@@ -22,7 +22,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mer4d.callbacks import FocalClassWeights, LOSOFold, SubjectEarlyStopping
 from mer4d.data import ClipDataset
+from mer4d.data.augment import Variation
 from mer4d.errors import RunError
 from mer4d.logs import StreamWeights
 from mer4d.loso.fold import FoldBuilder, Part, Training, staging
@@ -41,6 +42,10 @@ UNDERSTOOD = (FocalClassWeights, SubjectEarlyStopping, ModelCheckpoint, LOSOFold
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 """Layers that multiply by random numbers which do not depend on what they multiply."""
+
+OPTIMIZERS = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad, optim.Adadelta, optim.SGD,
+              optim.RMSprop, optim.ASGD, optim.Rprop)  # fmt: skip
+"""Optimizers that do to a number of a parameter what depends on that number and its gradients alone."""
 
 PLAIN = {
     "accumulate_grad_batches": (1,),
@@ -80,6 +85,8 @@ def obstacle(trainer: Trainer, module: MicroExpressionTask) -> str | None:
     for layer in module.network.modules():
         if isinstance(layer, _BatchNorm) or (isinstance(layer, _DropoutNd) and type(layer) not in DROPOUTS):
             return f"layer {type(layer).__name__} of {type(module.network).__name__}"
+    if type(module.configure_optimizers()) not in OPTIMIZERS:
+        return f"optimizer {type(module.configure_optimizers()).__name__}"
     return None
 
 
@@ -186,6 +193,13 @@ class _Fold:
         for name, parameter in self.module.network.named_parameters():
             parameter.data = values[name]
 
+    def admit(self, chosen: list[int]) -> Tensor:
+        """Labels (B, K) of a training batch, if no clip of it is the held-out subject's."""
+        batch = self.training_clips.without_flow(chosen)
+        for guard in self.guards:
+            guard.on_train_batch_start(self.trainer, self.module, batch, 0)
+        return batch["label"]
+
     def batches(self, loader: DataLoader) -> Iterator[list[int]]:
         """Positions of the clips of each batch of an epoch; takes from the random numbers what a loader takes."""
         with self.random_numbers():
@@ -284,6 +298,7 @@ class _Networks:
         self.parameters, self.buffers = stack_module_state(networks)
         for position, fold in enumerate(folds):
             fold.own({name: value.data[position] for name, value in self.parameters.items()})
+        self._own = [dict(network.named_parameters()) for network in networks]
         self.loss = folds[0].module.loss
         self.weights = torch.stack([fold.module.loss.class_weights for fold in folds]).to(folds[0].device)
         self.skeleton = copy.deepcopy(networks[0])
@@ -343,6 +358,12 @@ class _Networks:
         losses.sum().backward()
         return losses.detach(), logits.detach()
 
+    def give_gradients(self, positions: list[int]) -> None:
+        """Lets networks have their share of the gradients; the others keep none, which an optimizer leaves alone."""
+        for name, stacked in self.parameters.items():
+            for position in positions:
+                self._own[position][name].grad = stacked.grad[position]
+
     @torch.no_grad()
     def look(self, flow: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (F, B, K) of flow (F, B, V, P, C, H, W), a batch of every fold, and weights of streams (F, B, S)."""
@@ -361,12 +382,12 @@ def _train(folds: list[_Fold], progress: Progress, title: str) -> Iterator[_Fold
     """Trains folds together, and yields each when it has ended; the others go on after that."""
     for fold in folds:
         fold.begin()
-    networks = _Networks(folds)
-    optimizers = {fold: fold.module.configure_optimizers() for fold in folds}
-    flow = _Flow(folds[0])
+    networks, flow = _Networks(folds), _Flow(folds)
+    # Of all folds in one call: what it does to a parameter depends on that parameter alone.
+    optimizer = folds[0].module.optimizer([each for fold in folds for each in fold.module.network.parameters()])
     bar = progress.add_task(f"  {title}", total=None)
     while folds:
-        _train_epoch(networks, optimizers, flow)
+        _train_epoch(networks, optimizer, flow)
         weights = _validate(networks, flow) if folds[0].validates else [None] * len(folds)
         ended = [fold for fold, weight in zip(folds, weights, strict=True) if fold.end_epoch(weight)]
         if ended:
@@ -379,53 +400,50 @@ def _train(folds: list[_Fold], progress: Progress, title: str) -> Iterator[_Fold
 
 
 class _Flow:
-    """Flow of the corpus on a device, all of it, once."""
+    """Flow of a corpus on a device, all of it, once.
 
-    def __init__(self, fold: _Fold) -> None:
-        self.device, self._source, self._there = fold.device, None, None
+    Args:
+        folds: Folds of one corpus, which are set up.
+    """
 
-    def of(self, clips: ClipDataset, positions: list[int]) -> Tensor:
-        """(B, V, P, C, H, W) float32."""
-        if clips.flow is not self._source:
-            self._source = clips.flow
-            self._there = self._source.to(self.device)
-        return self._there[clips.rows[positions].to(self.device)]
+    def __init__(self, folds: Sequence[_Fold]) -> None:
+        self.device, self._there = folds[0].device, folds[0].training_clips.flow.to(folds[0].device)
+
+    def of(self, rows: Sequence[Tensor]) -> Tensor:
+        """Flow (N, V, P, C, H, W) float32 of rows of the corpus, one after the other."""
+        return self._there[torch.cat([*rows]).to(self.device)]
 
 
-def _train_epoch(networks: _Networks, optimizers: dict[_Fold, torch.optim.Optimizer], flow: _Flow) -> None:
-    folds = networks.folds
+def _train_epoch(networks: _Networks, optimizer: optim.Optimizer, flow: _Flow) -> None:
+    folds, augmentation = networks.folds, networks.folds[0].data.augmentation
     running = {position: fold.batches(fold.loader) for position, fold in enumerate(folds)}
     seen: list[tuple[list[int], Tensor, Tensor, Tensor]] = []
-    while running:
-        by_size: dict[int, list[tuple[int, Tensor, Tensor]]] = defaultdict(list)
-        for position, batches in [*running.items()]:
-            if (chosen := next(batches, None)) is None:
-                del running[position]
-                continue
-            fold, clips = folds[position], folds[position].training_clips
-            batch = clips.without_flow(chosen)
-            for guard in fold.guards:
-                guard.on_train_batch_start(fold.trainer, fold.module, batch, 0)
-            values = flow.of(clips, chosen)
-            if fold.data.augmentation is not None:
-                values = fold.data.augmentation(values, fold.generator)
-            by_size[len(chosen)].append((position, values, batch["label"]))
-        for value in networks.parameters.values():
-            value.grad = None
-        for batches in by_size.values():
-            positions, values, labels = zip(*batches, strict=True)
-            noise = [networks.noise(folds[position], each) for position, each in zip(positions, values, strict=True)]
+    while True:
+        by_size: dict[int, dict[int, list[int]]] = defaultdict(dict)
+        for position, batches in running.items():
+            if chosen := next(batches, None):
+                by_size[len(chosen)][position] = chosen
+        if not by_size:
+            break
+        optimizer.zero_grad()
+        for parameter in networks.parameters.values():
+            parameter.grad = None
+        for size, batch in by_size.items():
+            chosen = [(folds[position], clips) for position, clips in batch.items()]
+            labels = torch.stack([fold.admit(clips) for fold, clips in chosen]).to(flow.device)
+            values = flow.of([fold.training_clips.rows[clips] for fold, clips in chosen])
+            if augmentation is not None:
+                drawn = [augmentation.draw(each, fold.generator)
+                         for each, (fold, _) in zip(values.split(size), chosen, strict=True)]  # fmt: skip
+                values = augmentation.apply(values, Variation.joined(drawn))
+            values = values.unflatten(0, (len(batch), size))
+            noise = [networks.noise(fold, each) for each, (fold, _) in zip(values, chosen, strict=True)]
             noise = [torch.stack(each) for each in zip(*noise, strict=True)]
-            labels = torch.stack(labels).to(flow.device)
-            losses, logits = networks.train(torch.stack(values), labels, [*positions], noise)
-            seen.append(([*positions], losses, logits, labels))
-        for position in running:
-            fold = folds[position]
-            for name, parameter in fold.module.network.named_parameters():
-                gradient = networks.parameters[name].grad
-                parameter.grad = None if gradient is None else gradient[position]
-            optimizers[fold].step()
-            fold.steps += 1
+            seen.append(([*batch], *networks.train(values, labels, [*batch], noise), labels))
+            networks.give_gradients([*batch])
+            for fold, _ in chosen:
+                fold.steps += 1
+        optimizer.step()
     for positions, losses, logits, labels in seen:
         for position, *found in zip(positions, losses.cpu(), logits.cpu(), labels.cpu(), strict=True):
             folds[position].module.observe("train", *found)
@@ -449,7 +467,8 @@ def _validate(networks: _Networks, flow: _Flow) -> list[Tensor | None]:
         # A fold with fewer clips repeats one, which nobody looks at: a prediction depends on its own clip alone.
         end = min(first + size, longest)
         part = [(each + each[:1] * (longest - len(each)))[first:end] for each in chosen]
-        found, heard = networks.look(torch.stack([flow.of(*each) for each in zip(clips, part, strict=True)]))
+        values = flow.of([known.rows[positions] for known, positions in zip(clips, part, strict=True)])
+        found, heard = networks.look(values.unflatten(0, (len(clips), end - first)))
         logits.append(found.cpu())
         weights.append(None if heard is None else heard.cpu())
     logits = torch.cat(logits, 1)

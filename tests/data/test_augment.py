@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mer4d.data.augment import FlowAugmentation, mirror
+from mer4d.data.augment import FlowAugmentation, _moved, _moved_at_once, mirror
 from mer4d.errors import SettingError
 
 STILL = {"mirror": 0.0, "shift": 0, "scale": (1.0, 1.0), "noise": 0.0}
@@ -131,3 +131,11 @@ def test_impossible_settings_are_named(settings):
     (name,) = settings
     with pytest.raises(SettingError, match=f"augmentation `{name}`"):
         FlowAugmentation(**settings)
+
+
+@pytest.mark.parametrize("swap_views", [True, False])
+@pytest.mark.parametrize(("views", "size", "shift"), [(2, 12, 2), (1, 9, 3), (3, 5, 7)])
+def test_a_gpu_moves_flow_as_a_cpu_does(views, size, shift, swap_views):
+    flow = batch(clips=40, views=views, size=size)
+    variation = FlowAugmentation(shift=shift).draw(flow, torch.Generator().manual_seed(1))
+    assert torch.equal(_moved_at_once(flow, variation, swap_views), _moved(flow, variation, swap_views))
