@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 CORPUS := $(if $(filter data/synthetic,$(DATA)),data/synthetic/annotation.csv)
 
-.PHONY: help setup loso ablation baselines cluster-demo check prepare test lint clean
+.PHONY: help setup loso ablation baselines cluster-demo check prepare bench test lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -44,8 +44,11 @@ data/synthetic/annotation.csv: | setup
 test: setup ## Run all tests, on all cores.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
+bench: setup ## All speeds that matter, in bench/bench.md and bench.json: make bench [ARGS="--quick true"].
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py $(ARGS)
+
 lint: setup ## Check style and formatting.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean: ## Remove environment, corpus, cache and runs.
-	rm -rf .venv data/synthetic cache runs
+	rm -rf .venv data/synthetic cache runs bench
