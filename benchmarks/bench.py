@@ -2,7 +2,7 @@
 
     make bench [ARGS="--quick true"]
     .venv/bin/python benchmarks/bench.py [--out bench] [--parts "[fold, loso]"] [--growth "[1,4,16]"] [--clips 60]
-        [--epochs 40] [--rounds 3] [--prepared 6] [--seed 0] [--quick true]
+        [--epochs 20] [--rounds 3] [--prepared 6] [--seed 0] [--quick true]
 
 Writes `bench.json`, with every single measurement, and `bench.md`, with medians, into `out`. Absolute times are those
 of one machine; ratios come first, each of measurements that were made in turn, A B A B ..., the ratio taken within a
@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import re
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -31,6 +30,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 from unittest.mock import patch
@@ -42,7 +42,7 @@ import psutil
 import torch
 import yaml
 from jsonargparse import auto_cli
-from pytorch_lightning import Callback, seed_everything
+from pytorch_lightning import Callback
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
@@ -309,16 +309,16 @@ def cache(sizes: Sizes, folder: Path) -> Iterator[Row]:
         return sum(data.store.read(key).flow.size > 0 for key in keys)
 
     def set_up() -> int:
-        fresh.setup("fit")
+        fresh.setup("fit")  # anew in every round, since a corpus keeps in memory what it has read
         return sum(len(loader().dataset) for loader in (fresh.train_dataloader, fresh.val_dataloader))
 
     ways = {"bytes of the files": read_bytes, "FlowStore.read": read_entries, "setup('fit')": set_up}
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(sizes.rounds):
         say(f"cache, round {turn + 1}")
+        fresh = made.data(sizes.seed, test_subject=data.clips[0].subject)
+        fresh.prepare_data()
         for name, way in ways.items():
-            fresh = made.data(sizes.seed, test_subject=data.clips[0].subject)
-            fresh.prepare_data()
             start = time.perf_counter()
             speeds[name].append(way() / (time.perf_counter() - start))
     bare = speeds["bytes of the files"]
@@ -404,7 +404,7 @@ def plain_loop(flows: dict[str, Tensor], data: MER4DDataModule, epochs: int, fil
     """
     began, start = time.perf_counter(), clock(device)
     torch.use_deterministic_algorithms(device != "cpu")  # where it would change the result
-    seed_everything(data.seed, verbose=False)
+    torch.manual_seed(data.seed)
     problem, fold, all_labels = data.problem, data.fold, torch.from_numpy(data.labels)
 
     def chosen(subjects: Sequence[str]) -> TensorDataset:
@@ -545,12 +545,12 @@ def run_command(made: Experiment, name: str, options: Sequence[str]) -> Run:
     arguments = ["--quiet", "loso", f"--config={made.config}", f"--loso.name={name}", *options]
     log, before, start = made.folder / f"{name}.log", descendants(), time.perf_counter()
     with log.open("w") as file:
-        command = subprocess.Popen([sys.executable, "-m", "mer4d", *arguments], stdout=file, stderr=file)
+        command = Popen([sys.executable, "-m", "mer4d", *arguments], stdout=file, stderr=file)
 
         def ended(seconds: float) -> bool:
             try:
                 command.wait(seconds)
-            except subprocess.TimeoutExpired:
+            except TimeoutExpired:
                 return False
             return True
 
@@ -632,7 +632,7 @@ def growth(sizes: Sizes, folder: Path) -> Iterator[Row]:
     corpora = {}
     for factor in sizes.growth:
         count = factor * sizes.clips
-        corpora[count] = Experiment.make(folder / str(count), count, 1 + min(sizes.epochs, 5), sizes.seed)
+        corpora[count] = Experiment.make(folder / str(count), count, 1 + min(sizes.epochs, 3), sizes.seed)
     for accelerator, device in (("cpu", "cpu"), ("gpu", "cuda")):
         if device == "cuda" and not torch.cuda.is_available():
             yield from (Row("growth", f"{count:,} clips, {device}", "ms per clip and epoch") for count in corpora)
@@ -701,7 +701,7 @@ def bench(
     out: Path = Path("bench"),
     parts: tuple[PartName, ...] = get_args(PartName),
     clips: int = 60,
-    epochs: int = 40,
+    epochs: int = 20,
     rounds: int = 3,
     growth: tuple[int, ...] = (1, 4, 16),
     prepared: int = 6,
