@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mer4d.commands import CONFIGURED, FUNCTIONS, GROUPS, LIGHTNING
 from mer4d.errors import told
-from mer4d.parallel import show_bars
+from mer4d.parallel import show_bars, warm_up
 
 PLACES = {
     "synth": "mer4d.synth:write_corpus",
@@ -26,13 +26,22 @@ PLACES = {
 }
 """Module and name of the function that a command is."""
 
+AT_ONCE = ("loso", "ablation")
+"""Commands that by default work in several processes."""
+
+ALONE = ("--help", "-h ", "--print_config", "--loso.jobs 1 ", "--loso.strategy sequential", "--loso.strategy batched")
+"""What an order has, as a rule, that does without them."""
+
 QUIET = "--quiet"
 """Before or after any command: without progress bars."""
 
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line; a problem with the user's data or settings is one sentence and exit code 1."""
-    args = sys.argv[1:] if args is None else args
+    if args is None:
+        args = sys.argv[1:]
+        if args and args[0] in AT_ONCE and not any(each in " ".join([*args, ""]).replace("=", " ") for each in ALONE):
+            warm_up("mer4d.experiment")
     quiet = QUIET in args
     show_bars(not quiet)
     args = [each for each in args if each != QUIET]

@@ -4,6 +4,7 @@ Every error is one sentence with the same four parts, so that a person knows wha
 program can lay the parts out in a table.
 """
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,16 @@ class Defect:
     doubt: str = ""
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Whether there was no room for a file: on the disk, within a quota, or below the largest size that is allowed.
+
+    Example:
+        >>> disk_is_full(OSError(errno.ENOSPC, "No space left on device")), disk_is_full(FileNotFoundError())
+        (True, False)
+    """
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Ends the program with one sentence where data or settings of the user are wrong, or where Ctrl-C is pressed."""
@@ -92,5 +103,9 @@ def told() -> Iterator[None]:
         yield
     except MER4DError as error:
         sys.exit(f"mer4d: {type(error).__name__}: {error}")
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        sys.exit(f"mer4d: {error.strerror}: {error.filename or 'a file'} was not written; free space and try again")
     except KeyboardInterrupt:
         sys.exit("mer4d: interrupted; the same command goes on where it stopped")

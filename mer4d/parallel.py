@@ -47,6 +47,20 @@ def import_once(module: str) -> None:
     _imported_once.append(module)
 
 
+def warm_up(module: str) -> None:
+    """Begins to import a module for all processes to come, on another core, while this process goes on.
+
+    It does nothing on Windows, or where there is no other core.
+    """
+    import_once(module)
+    context = _context()
+    if context.get_start_method() == "forkserver" and processes(None, 2) > 1:
+        from multiprocessing import forkserver
+
+        with _ctrl_c_ignored():
+            forkserver.ensure_running()
+
+
 def _context() -> multiprocessing.context.BaseContext:
     """How processes start: OpenCV's and torch's thread pools do not survive a fork of this one."""
     if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
@@ -79,14 +93,21 @@ def process_pool(processes: int) -> ProcessPoolExecutor:
     on, and end with the pool.
     """
     pool = ProcessPoolExecutor(processes, _context(), _begin)
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python sets no signal handlers
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
+    if threading.current_thread() is threading.main_thread():
+        with _ctrl_c_ignored():
             for _ in range(processes):
                 pool.submit(bool)  # a task starts a process as long as none is idle
-        finally:
-            signal.signal(signal.SIGINT, handler)
     return pool
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Processes that start inside ignore Ctrl-C; in the main thread alone, elsewhere Python sets no signal handlers."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def start_process(log: Path, function: Callable[..., object], *args: object) -> BaseProcess:

@@ -11,11 +11,13 @@ trainer that is set to do more than this loop does is refused.
 """
 
 import copy
+import io
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytorch_lightning
 import torch
@@ -28,6 +30,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader, Dataset
 
+from mer4d.cache import write_atomically
 from mer4d.callbacks import FocalClassWeights, LOSOFold, SubjectEarlyStopping
 from mer4d.data import ClipDataset
 from mer4d.data.augment import Variation
@@ -259,10 +262,10 @@ class _Fold:
         checkpoint = self.training.checkpoint
         if self.best_epoch is not None:
             file = self.part.directory / f"{checkpoint.filename}{checkpoint.FILE_EXTENSION}"
-            self._write(str(file), self.best_epoch - 1, self.best_steps)
+            self._write(file, self.best_epoch - 1, self.best_steps)
             checkpoint.best_model_path, checkpoint.best_model_score = str(file), self.best_score
 
-    def _write(self, file: str, epoch: int, steps: int) -> None:
+    def _write(self, file: Path, epoch: int, steps: int) -> None:
         content = {
             "epoch": epoch,
             "global_step": steps,
@@ -270,13 +273,15 @@ class _Fold:
             "state_dict": self.best,
         }
         self.module.on_save_checkpoint(content)
-        torch.save(content, file)
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_atomically(file, buffer.getvalue())
 
     def _take_weights(self, refit: "_Fold") -> None:
         """Puts the weights of a second training into the checkpoint; thresholds stay."""
         weights = {name: value.detach().cpu() for name, value in refit.module.state_dict().items()}
         self.best = weights | {"thresholds": self.best["thresholds"]}
-        self._write(self.training.checkpoint.best_model_path, refit.epochs, refit.steps)
+        self._write(Path(self.training.checkpoint.best_model_path), refit.epochs, refit.steps)
 
     def conclude(self, refit: "_Fold | None" = None) -> None:
         """Predicts the held-out subject, with the weights of a second training if there was one."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from mer4d.cache import write_atomically
 from mer4d.callbacks import LOSOFold, better
 from mer4d.data import MER4DDataModule
-from mer4d.errors import RunError
+from mer4d.errors import RunError, disk_is_full
 from mer4d.logs import StreamWeights, close, log_fold
 
 ATTEMPT = "~"
@@ -76,6 +76,9 @@ def staging(final: Path, attempt: str = "") -> Iterator[Path]:
     """Hidden directory that takes its final name if all goes well, and vanishes if not.
 
     Of several attempts at a time the first one counts: all come to the same.
+
+    Raises:
+        RunError: The disk is full.
     """
     directory = final.with_name(f".{final.name}{ATTEMPT}{attempt}" if attempt else f".{final.name}")
     shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed
@@ -89,6 +92,11 @@ def staging(final: Path, attempt: str = "") -> Iterator[Path]:
                 raise
         for other in final.parent.glob(f".{escape(final.name)}{ATTEMPT}*"):
             shutil.rmtree(other, ignore_errors=True)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        remedy = "free space, and the same command goes on where it stopped"
+        raise RunError(final, "room on the disk for the files of a fold", error.strerror, remedy) from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
