@@ -157,6 +157,11 @@ def test_what_this_loop_does_not_do_is_refused(quick, setting, found):
     assert said.startswith("mer4d: RunError: loso.strategy batched: expected") and f"found {found};" in said
 
 
+def test_no_epoch_at_all(quick):
+    with pytest.raises(SystemExit, match="expected at least one epoch of training"):
+        loso(quick, "none", "--trainer.max_epochs=0", *TOGETHER)
+
+
 def test_obstacles():
     settings = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
                 "num_sanity_val_steps": 0, "devices": 1}  # fmt: skip
@@ -168,6 +173,8 @@ def test_obstacles():
     assert obstacle(Trainer(**settings, callbacks=[LearningRateMonitor()]), module) == "callback LearningRateMonitor"
     keeps_two = Trainer(**settings, callbacks=[ModelCheckpoint(monitor="val/uf1", save_top_k=2)])
     assert obstacle(keeps_two, module) == "a ModelCheckpoint that keeps more than the best epoch"
+    odd = Trainer(**settings, callbacks=[ModelCheckpoint(monitor="val/attention/u")])
+    assert obstacle(odd, module) == "monitor val/attention/u of ModelCheckpoint"
     assert obstacle(trainer, MicroExpressionTask(network=STSTNet)) == "layer BatchNorm2d of STSTNet"
     module.network.classify[0] = nn.AlphaDropout()
     assert obstacle(trainer, module) == "layer AlphaDropout of TripleStreamMicroAttNet"

@@ -35,7 +35,7 @@ from mer4d.callbacks import FocalClassWeights, LOSOFold, SubjectEarlyStopping
 from mer4d.data import ClipDataset
 from mer4d.data.augment import Variation
 from mer4d.errors import RunError
-from mer4d.logs import StreamWeights
+from mer4d.logs import BEST, StreamWeights
 from mer4d.loso.fold import FoldBuilder, Part, Training, staging
 from mer4d.models.microattnet import FusionAttention
 from mer4d.task import MicroExpressionTask
@@ -85,6 +85,8 @@ def obstacle(trainer: Trainer, module: MicroExpressionTask) -> str | None:
             return f"callback {type(callback).__name__}"
         if isinstance(callback, ModelCheckpoint) and (callback.save_top_k != 1 or callback.save_last):
             return "a ModelCheckpoint that keeps more than the best epoch"
+        if (monitor := getattr(callback, "monitor", None)) and monitor.removeprefix("val/") not in BEST:
+            return f"monitor {monitor} of {type(callback).__name__}"
     for layer in module.network.modules():
         if isinstance(layer, _BatchNorm) or (isinstance(layer, _DropoutNd) and type(layer) not in DROPOUTS):
             return f"layer {type(layer).__name__} of {type(module.network).__name__}"
@@ -236,12 +238,12 @@ class _Fold:
                 self.training.streams.epochs[self.epochs] = mean
                 scores |= {f"val/attention/{name}": weight for name, weight in mean.items()}
             self._log(scores)
-        self._log(trained := self.module.score_epoch("train", self.epochs, fitting=True))
+        self._log(self.module.score_epoch("train", self.epochs, fitting=True))
         ends = [each.stops(scores[each.monitor]) for each in self.stopping]
-        monitor = self.training.checkpoint.monitor
         if not self.validates:
             return self.epochs >= self.limit
-        score = torch.as_tensor((scores | trained)[monitor])
+        worst = -math.inf if self.training.checkpoint.mode == "max" else math.inf
+        score = torch.as_tensor(scores[self.training.checkpoint.monitor]).nan_to_num(worst)
         if self.best_epoch is None or self._better(score):
             self.best_epoch, self.best_steps, self.best_score = self.epochs, self.steps, score
             self.best = {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
@@ -385,6 +387,9 @@ class _Networks:
 
 def _train(folds: list[_Fold], progress: Progress, title: str) -> Iterator[_Fold]:
     """Trains folds together, and yields each when it has ended; the others go on after that."""
+    if folds[0].limit < 1:
+        yield from folds
+        return
     for fold in folds:
         fold.begin()
     networks, flow = _Networks(folds), _Flow(folds)
@@ -408,11 +413,14 @@ class _Flow:
     """Flow of a corpus on a device, all of it, once.
 
     Args:
-        folds: Folds of one corpus, which are set up.
+        folds: Folds of one corpus that they share, which are set up.
     """
 
     def __init__(self, folds: Sequence[_Fold]) -> None:
-        self.device, self._there = folds[0].device, folds[0].training_clips.flow.to(folds[0].device)
+        flow = folds[0].training_clips.flow
+        if any(fold.training_clips.flow is not flow for fold in folds):
+            raise ValueError("folds train together within `MER4DDataModule.shared` alone")
+        self.device, self._there = folds[0].device, flow.to(folds[0].device)
 
     def of(self, rows: Sequence[Tensor]) -> Tensor:
         """Flow (N, V, P, C, H, W) float32 of rows of the corpus, one after the other."""
