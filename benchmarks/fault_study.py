@@ -96,6 +96,7 @@ def trial(command: Callable[[Path], list[str]], folder: Path, kills: int, draw: 
             found += [f"{name} was made again" for name, stamp in kept.items() if now.get(name) != stamp]
             kept = now
         found += damage(undisturbed, disturbed)
+        print(f"{folder.name}: round {rounds}, {killed} kills, damage: {found or 'none'}", file=sys.stderr, flush=True)
     return rounds, found
 
 
