@@ -33,7 +33,7 @@ TRAINING = ("--trainer.logger=false", "--trainer.max_epochs=20", "--data.validat
 def damage(undisturbed: Path, found: Path) -> list[str]:
     """Files of a folder, by name, that are not as in another one: missing, left over, or different.
 
-    Times in metrics.json, configurations, which name folders, and checkpoints, whose weights show in the predictions,
+    Times and commit in metrics.json, configurations, pages, and checkpoints, whose weights show in the predictions,
     are not compared.
     """
     names = {path.relative_to(root).as_posix() for root in (undisturbed, found) for path in root.rglob("*")}
@@ -41,10 +41,10 @@ def damage(undisturbed: Path, found: Path) -> list[str]:
 
 
 def _content(path: Path) -> object:
-    if not path.is_file() or path.suffix in (".ckpt", ".yaml") or path.name == ".lock":
+    if not path.is_file() or path.suffix in (".ckpt", ".yaml", ".html") or path.name == ".lock":
         return path.is_file(), path.exists()
     if path.name == "metrics.json":
-        return {name: value for name, value in json.loads(path.read_text()).items() if name != "seconds"}
+        return {name: value for name, value in json.loads(path.read_text()).items() if name not in ("seconds", "commit")}
     return path.read_bytes()
 
 
