@@ -44,7 +44,8 @@ def _content(path: Path) -> object:
     if not path.is_file() or path.suffix in (".ckpt", ".yaml", ".html") or path.name == ".lock":
         return path.is_file(), path.exists()
     if path.name == "metrics.json":
-        return {name: value for name, value in json.loads(path.read_text()).items() if name not in ("seconds", "commit")}
+        content = json.loads(path.read_text())
+        return content | dict.fromkeys(("seconds", "commit"))
     return path.read_bytes()
 
 
