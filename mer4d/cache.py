@@ -133,7 +133,7 @@ class FlowStore:
         return FlowEntry(**self.load(key, [field.name for field in fields(FlowEntry)]))
 
     def load(self, key: str, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Loads some fields of an entry; one alone takes a quarter of the time of all.
+        """Loads some fields of an entry, in less time than all.
 
         Raises:
             CacheError: It is missing or damaged.

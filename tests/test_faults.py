@@ -33,6 +33,20 @@ def refused(command: str, settings: list[str], size: int) -> str:
     return said
 
 
+def test_a_summary_that_was_interrupted_is_made_again(finished, monkeypatch, capsys):
+    def interrupted(runs, clips):
+        raise KeyboardInterrupt
+
+    (RUN / "metrics.json").unlink()
+    (RUN / "report.html").unlink()
+    with monkeypatch.context() as patched, pytest.raises(SystemExit, match="interrupted"):
+        patched.setattr("mer4d.experiment.write_page", interrupted)
+        main(["loso", *finished])
+    assert (RUN / "metrics.json").exists() and not (RUN / "report.html").exists()
+    main(["loso", *finished])
+    assert (RUN / "report.html").exists() and not (RUN / ".summary").exists()
+
+
 @pytest.mark.parametrize("strategy", ["sequential", "batched"])
 @pytest.mark.parametrize("size", [100, 8_000, 20_000])  # config.yaml of the run, of a fold; a checkpoint
 def test_a_full_disk_leaves_no_half_fold(quick, trained_run, strategy, size):
@@ -68,8 +82,7 @@ def test_a_full_disk_leaves_no_half_corpus(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     settings = ["--subjects=1", "--clips=1", "--layout=side_by_side", "--jobs=1"]
     assert "CacheError: corpus/gray_micro" in refused("synth", ["corpus", *settings], 300)
-    files = [path.relative_to("corpus") for path in Path("corpus").rglob("*") if path.is_file()]
-    assert not [file for file in files if file.suffix == ".png" and not file.parent.name.startswith(".")]
+    assert not [*Path("corpus").rglob("*.png"), *Path("corpus").rglob("*.partial")]
     for folder in ("corpus", "other"):
         main(["synth", folder, *settings])
     files = [path.relative_to("other") for path in Path("other").rglob("*") if path.is_file()]

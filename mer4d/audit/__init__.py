@@ -1,7 +1,7 @@
 """The leak audit: experiments on a configuration that show whether a held-out subject influences more than its own
 prediction.
 
-The code guards itself already: a fold loads nothing of its held-out subject while it trains, and every batch is looked
+The code guards itself already: no data set of a fold in training has its held-out subject, and every batch is looked
 at. But a guard sees only what it was made for. The audit changes something, trains again through the same functions as
 `mer4d loso`, and looks at what else has changed.
 

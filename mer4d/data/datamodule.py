@@ -56,7 +56,7 @@ class MER4DDataModule(LightningDataModule):
     """Flow tensors of a corpus, split by subject.
 
     A batch is a dict: `flow` (B, V, P, C, H, W) float32 pixels, `label` (B, K) float32, `subject` and `clip_id` lists
-    of text. While a fold trains, nothing of its held-out subject is loaded, and asking for it raises. Clips without a
+    of text. While a fold trains, no data set has its held-out subject, and asking for one raises. Clips without a
     label are only ever predicted; their row of `label` is 0.
 
     Args:

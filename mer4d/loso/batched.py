@@ -90,9 +90,8 @@ def obstacle(trainer: Trainer, module: MicroExpressionTask) -> str | None:
     for layer in module.network.modules():
         if isinstance(layer, _BatchNorm) or (isinstance(layer, _DropoutNd) and type(layer) not in DROPOUTS):
             return f"layer {type(layer).__name__} of {type(module.network).__name__}"
-    if type(module.configure_optimizers()) not in OPTIMIZERS:
-        return f"optimizer {type(module.configure_optimizers()).__name__}"
-    return None
+    optimizer = type(module.configure_optimizers())
+    return None if optimizer in OPTIMIZERS else f"optimizer {optimizer.__name__}"
 
 
 def run_batched(

@@ -20,7 +20,7 @@ from mer4d.logs import tell
 from mer4d.loso.batched import run_batched
 from mer4d.loso.fold import FoldBuilder, Part, complete, run_fold, staging
 from mer4d.loso.settings import LOSO, match_config, matches_config
-from mer4d.loso.summary import summarise
+from mer4d.loso.summary import UNDER_WAY, summarise
 from mer4d.parallel import hold, process_pool, processes, progress_bars
 
 
@@ -175,7 +175,9 @@ def _seeds(parts: list[Part]) -> list[int]:
 
 
 def _summed_up(result: Path, parts: list[Part]) -> bool:
-    return result.exists() and json.loads(result.read_text())["seeds"] == _seeds(parts)
+    """Whether a result, by its metrics.json, is that of all parts, and its summary was not interrupted."""
+    whole = result.exists() and not (result.parent / UNDER_WAY).exists()
+    return whole and json.loads(result.read_text())["seeds"] == _seeds(parts)
 
 
 def check_subjects(subjects: list[str]) -> None:

@@ -26,6 +26,9 @@ from mer4d.report import score
 
 PACKAGES = ("mer4d", "torch", "pytorch-lightning", "opencv-contrib-python", "numpy")
 
+UNDER_WAY = ".summary"
+"""File beside metrics.json while what follows it, page and log, is still to be made."""
+
 STOPPING = "early stopping on whole validation subjects taken from the training subjects"
 LEAKY = "LEAKY, NOT A RESULT: the epoch is the best one on the held-out subject"
 
@@ -86,6 +89,7 @@ def summarise(
         "data_digest": data.digest,
         **provenance(),
     }
+    write_atomically(directory / UNDER_WAY, b"")
     write_atomically(directory / "predictions.csv", table.to_csv(index=False).encode())
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=2).encode())
     for log in ("wandb", "log"):  # of a summary that is no longer true
@@ -94,6 +98,7 @@ def summarise(
     pictures = cache(partial(clip_pictures, data, settings.faces))  # for several loggers, made once if at all
     log_result(trainer.loggers, metrics, table, pictures, page and page(directory))
     close(trainer)
+    (directory / UNDER_WAY).unlink()
 
 
 def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:

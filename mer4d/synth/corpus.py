@@ -182,6 +182,7 @@ def _write_clip(recording: Recording, frames: Path) -> None:
             write(partial / str(recording.performance.first + position), position)
         partial.rename(folder)
     except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
         raise CacheError(folder, "a writable place with room on the disk", error, "free space or move it") from error
 
 
