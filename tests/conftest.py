@@ -1,9 +1,8 @@
 """Small generated faces whose motion is known, as textured meshes and as pictures of two views, and whole corpora."""
 
-import importlib.util
 import shutil
-import sys
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -118,17 +117,10 @@ def write_lossless_video(path, pictures, frame_rate=25):
     return path
 
 
-def load_benchmark(name):
-    """A script of benchmarks/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "benchmarks" / f"{name}.py")
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # or its dataclasses cannot be made
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def benchmark_of():
-    return load_benchmark
+    """Imports a script of benchmarks/ as a module."""
+    return import_module
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,13 @@ import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from torch import nn
-from wandb_files import read_runs
 
 from mer4d.cli import main
 from mer4d.experiment import DEFAULTS
 from mer4d.loso import batched, obstacle
 from mer4d.models.baselines import STSTNet
 from mer4d.task import MicroExpressionTask
+from wandb_files import read_runs
 
 FOLDS = ("S1", "S2", "S3", "S4")
 TOGETHER = ["--loso.strategy=batched", "--loso.jobs=null"]

@@ -1,5 +1,6 @@
 """The benchmarks run, and what they compare is the same."""
 
+import importlib
 import json
 import time
 
@@ -13,6 +14,12 @@ from mer4d.parallel import show_bars
 @pytest.fixture(scope="module")
 def study(benchmark_of):
     return benchmark_of("bench")
+
+
+@pytest.fixture(scope="module")
+def part(study):
+    """Modules of the parts."""
+    return lambda name: importlib.import_module(f"speeds.{name}")
 
 
 @pytest.fixture
@@ -38,7 +45,8 @@ def test_fold_and_plain_loop_come_to_the_same(study, sizes, tmp_path, monkeypatc
     assert len(table) == 2 + len(record["rows"]) and len({line.count("|") for line in table}) == 1
 
 
-def test_other_weights_are_an_error(study):
+def test_other_weights_are_an_error(part):
+    study = part("folds")
     weights = {"a": torch.zeros(3)}
     one = study.Training(1.0, 1.0, [], weights, weights)
     study.same(one, one)
@@ -47,7 +55,8 @@ def test_other_weights_are_an_error(study):
             study.same(one, study.Training(1.0, 1.0, [], last, best))
 
 
-def test_stages_are_all_of_the_preparation(study, packed_corpus, tmp_path):
+def test_stages_are_all_of_the_preparation(part, packed_corpus, tmp_path):
+    study = part("preparation")
     clips = study.FourDME(frames="gray_micro/{sub_ID}/{fold_name}").read(packed_corpus)[:1]
     seconds = study.prepare_in_stages(clips, tmp_path)
     whole = seconds.pop("whole")
@@ -55,19 +64,20 @@ def test_stages_are_all_of_the_preparation(study, packed_corpus, tmp_path):
     assert all(seconds[stage] > 0 for stage in study.STAGES if stage != "writing")  # which may be too short to see
 
 
-def test_memory_of_another_process(study, monkeypatch):
-    monkeypatch.syspath_prepend(study.__file__.rpartition("/")[0])
-    slept, memory = study.apart(time.sleep, 0.5)
+def test_memory_of_another_process(part):
+    slept, memory = part("memory").apart(time.sleep, 0.5)
     assert slept is None and memory > 5
 
 
-def test_ways_to_run(study):
+def test_ways_to_run(part):
+    study = part("runs")
     assert [*study.strategies(1)] == [*study.strategies(2)] == ["sequential", "processes, 2 jobs", "batched"]
     assert [name for name in study.strategies(6) if "jobs" in name] == [f"processes, {n} jobs" for n in (2, 4, 6)]
 
 
-def test_a_command(study, tmp_path, monkeypatch):
+def test_a_command(part, tmp_path, monkeypatch):
     """Run in this process, since another would import for seconds what this one has."""
+    study = part("runs")
 
     class Command:
         returncode = 0

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from layouts import LAYOUTS, Sample
 
+from layouts import LAYOUTS, Sample
 from mer4d.cli import main
 from mer4d.data import FourDME, write_manifest
 from mer4d.task import MicroExpressionTask

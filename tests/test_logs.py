@@ -15,7 +15,6 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from sklearn.metrics import precision_recall_curve
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
-from wandb_files import read_runs
 
 from mer4d import logs
 from mer4d.cli import main
@@ -23,6 +22,7 @@ from mer4d.clip import EMOTIONS, Problem
 from mer4d.logs import StreamWeights, connect, harmless, log_result
 from mer4d.models import TripleStreamMicroAttNet
 from mer4d.task import MicroExpressionTask
+from wandb_files import read_runs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FOLDS = ("S1", "S2", "S3", "S4")

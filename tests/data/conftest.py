@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+
 from layouts import LAYOUTS, Sample, write_frames, write_table, write_video
 
 
