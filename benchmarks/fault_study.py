@@ -12,7 +12,6 @@ if there is any. The corpus is a small synthetic one, in a temporary folder.
 import json
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -27,25 +26,27 @@ from rich.table import Table
 
 PROGRAM = (sys.executable, "-m", "mer4d", "--quiet")
 
+PATIENCE = 20
+"""Seconds after which the processes of a command that was killed must have ended."""
+
 TRAINING = ("--trainer.logger=false", "--trainer.max_epochs=20", "--data.validation_subjects=1")
 
 
 def damage(undisturbed: Path, found: Path) -> list[str]:
     """Files of a folder, by name, that are not as in another one: missing, left over, or different.
 
-    Times and commit in metrics.json, configurations, pages, and checkpoints, whose weights show in the predictions,
-    are not compared.
+    What says when or where is not compared: times and commit in metrics.json, a page, which has them too, and
+    configurations; nor are checkpoints, whose weights show in the predictions.
     """
     names = {path.relative_to(root).as_posix() for root in (undisturbed, found) for path in root.rglob("*")}
     return sorted(name for name in names if _content(undisturbed / name) != _content(found / name))
 
 
 def _content(path: Path) -> object:
-    if not path.is_file() or path.suffix in (".ckpt", ".yaml", ".html") or path.name == ".lock":
+    if not path.is_file() or path.suffix in (".ckpt", ".html", ".yaml") or path.name == ".lock":
         return path.is_file(), path.exists()
     if path.name == "metrics.json":
-        content = json.loads(path.read_text())
-        return content | dict.fromkeys(("seconds", "commit"))
+        return json.loads(path.read_text()) | dict.fromkeys(("seconds", "commit"))
     return path.read_bytes()
 
 
@@ -59,23 +60,28 @@ def complete(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): ((status := path.stat()).st_ino, status.st_mtime_ns) for path in files}
 
 
-def start(command: list[str], log: Path) -> subprocess.Popen:
-    """Starts a command of mer4d."""
-    with log.open("ab") as file:
-        return subprocess.Popen([*PROGRAM, *command], stdout=file, stderr=file)
+def start(command: list[str]) -> subprocess.Popen:
+    """Starts a command of mer4d; all its processes hold the other end of its output."""
+    return subprocess.Popen([*PROGRAM, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def end(process: subprocess.Popen, log: Path) -> None:
-    """Waits for a command that must not fail."""
-    if process.wait():
-        raise RuntimeError(f"a command failed: {log.read_text()[-2000:]}")
+def end(process: subprocess.Popen, within: float | None = None) -> None:
+    """Waits for a command that must not fail, and for all its processes.
+
+    Raises:
+        subprocess.TimeoutExpired: It takes longer than some seconds.
+        RuntimeError: It failed.
+    """
+    said, _ = process.communicate(timeout=within)
+    if process.returncode:
+        raise RuntimeError(f"a command failed: {said[-2000:]}")
 
 
 def trial(command: Callable[[Path], list[str]], folder: Path, kills: int, draw: random.Random) -> tuple[int, list[str]]:
     """Kills a command until there were enough kills, and returns how many rounds that took and the damage."""
-    log, undisturbed, disturbed = folder / "log.txt", folder / "undisturbed", folder / "disturbed"
+    undisturbed, disturbed = folder / "undisturbed", folder / "disturbed"
     begun = time.time()
-    end(start(command(undisturbed), log), log)
+    end(start(command(undisturbed)))
     until = time.time() - begun
     since = min(path.stat().st_mtime for path in undisturbed.rglob("*") if path.is_file()) - begun
     found, rounds, killed = [], 0, 0
@@ -83,16 +89,17 @@ def trial(command: Callable[[Path], list[str]], folder: Path, kills: int, draw: 
         shutil.rmtree(disturbed, ignore_errors=True)
         rounds, kept, ended = rounds + 1, {}, False
         while not ended:
-            process = start(command(disturbed), log)
+            process = start(command(disturbed))
             try:
-                end_by = None if killed >= kills else draw.uniform(since, until)
-                process.wait(end_by)
-                end(process, log)
+                end(process, None if killed >= kills else draw.uniform(since, until))
                 ended = True
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+                process.kill()
                 killed += 1
+                try:
+                    process.communicate(timeout=PATIENCE)
+                except subprocess.TimeoutExpired:
+                    found.append("a process of a command that was killed went on")
             now = complete(disturbed)
             found += [f"{name} was made again" for name, stamp in kept.items() if now.get(name) != stamp]
             kept = now
@@ -118,7 +125,7 @@ def study(
     with TemporaryDirectory() as name:
         root = Path(name)
         synth = ["synth", str(root / "corpus"), "--subjects=4", "--clips=3", "--layout=side_by_side"]
-        end(start(synth, root / "log.txt"), root / "log.txt")
+        end(start(synth))
         corpus = [f"--data.root={root / 'corpus'}", f"--data.jobs={jobs}", "--data.corpus=mer4d.data.FourDME"]
 
         def prepare(folder: Path) -> list[str]:
@@ -128,7 +135,7 @@ def study(
             place = [f"--loso.runs={folder.parent}", f"--loso.name={folder.name}", f"--data.cache={root / 'cache'}"]
             return ["loso", *corpus, *place, *TRAINING, f"--loso.jobs={jobs}", f"--loso.strategy={strategy}"]
 
-        end(start(prepare(root / "cache"), root / "log.txt"), root / "log.txt")
+        end(start(prepare(root / "cache")))
         for command in (prepare, loso):
             folder = root / command.__name__
             folder.mkdir()

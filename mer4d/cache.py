@@ -88,13 +88,25 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
+        _write_new(temporary, content)
         temporary.replace(path)
     except OSError as error:
         raise CacheError(path, "a writable place with room on the disk", error, "free space or move it") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Writes a file that has no name before it is whole, where the system can do so, and vanishes with its process."""
+    try:
+        nameless = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+        with open(nameless, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.link(f"/proc/self/fd/{nameless}", path, src_dir_fd=nameless)  # which makes Python follow the link
+    except (AttributeError, OSError):  # not Linux, or such a file system; where the disk is full it is so again
+        path.write_bytes(content)
 
 
 class FlowStore:

@@ -1,7 +1,9 @@
 """What goes wrong outside of mer4d: a full disk, and processes that are killed at any moment."""
 
+import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mer4d.cache import write_atomically
 from mer4d.cli import main
+from mer4d.parallel import start_process
 
 RUN = Path("runs/quick")
 
@@ -97,3 +101,45 @@ def test_a_study_of_kills_finds_what_they_damage(benchmark_of, finished, tmp_pat
     (tmp_path / "other" / "folds" / "S2" / "predictions.csv").write_text("half")
     (tmp_path / "other" / "folds" / "S3" / "curves.csv").unlink()
     assert study.damage(RUN, tmp_path / "other") == ["folds/.S1", "folds/S2/predictions.csv", "folds/S3/curves.csv"]
+
+
+def rename_and_die(place: str, args: list[str]) -> None:
+    """Runs a command that is killed when it is about to give a file or folder its final name."""
+
+    def look(event: str, values: tuple) -> None:
+        if event == "os.rename" and str(values[1]).endswith(place):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(look)
+    main(args)
+
+
+def test_killed_between_the_files_of_a_fold_and_before_its_name(benchmark_of, quick, trained_run, tmp_path):
+    study, kept = benchmark_of("fault_study"), {}
+    for place, folds in ((".S1/metrics.json", []), (".S2/curves.csv", ["S1"]), ("folds/S3", ["S1", "S2"])):
+        process = start_process(tmp_path / "log.txt", rename_and_die, place, ["loso", *quick])
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
+        now = study.complete(RUN)
+        assert sorted(Path(name).parent.name for name in now) == folds and kept.items() <= now.items()
+        kept = now
+    main(["loso", *quick])
+    assert study.damage(trained_run, RUN) == [] and kept.items() <= study.complete(RUN).items()
+
+
+def write_and_die(path: Path, size: int) -> None:
+    """Writes more than a file may hold, for which the system kills whoever has not asked it not to."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    write_atomically(path, bytes(2 * size))
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
+def test_killed_in_the_middle_of_a_file(tmp_path):
+    folder = tmp_path / "folder"
+    write_atomically(folder / "a", b"whole")
+    process = start_process(tmp_path / "log.txt", write_and_die, folder / "a", 5000)
+    process.join()
+    assert process.exitcode == -signal.SIGXFSZ, (tmp_path / "log.txt").read_text()
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("a", b"whole")]
