@@ -75,6 +75,13 @@ def test_ways_to_run(part):
     assert [name for name in study.strategies(6) if "jobs" in name] == [f"processes, {n} jobs" for n in (2, 4, 6)]
 
 
+def test_plain_loops_at_once(part, tmp_path):
+    study = part("runs")
+    made = study.Experiment.make(tmp_path, clips=24, epochs=1, seed=0)
+    assert study.plain_at_once(made, 0, 1, tmp_path / "plain") > 0
+    assert len([*(tmp_path / "plain").glob("*.pt")]) == 3
+
+
 def test_a_command(part, tmp_path, monkeypatch):
     """Run in this process, since another would import for seconds what this one has."""
     study = part("runs")

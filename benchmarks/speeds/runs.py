@@ -5,15 +5,16 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 from subprocess import Popen, TimeoutExpired
 
 import torch
 
-from mer4d.parallel import processes
+from mer4d.parallel import process_pool, processes
 from speeds.flow_corpus import Experiment
-from speeds.folds import train_fold
+from speeds.folds import plain_fold, train_fold
 from speeds.memory import apart, descendants, peak_memory
 from speeds.rows import Row, Sizes, against, say
 
@@ -64,20 +65,34 @@ def run_command(made: Experiment, name: str, options: Sequence[str]) -> Run:
     return Run(whole, finished - began, median(folds), memory)
 
 
+def jobs(cores: int) -> list[int]:
+    """How many folds at once are tried: 2, powers of it, and one for each core."""
+    return sorted({2, cores, *(2**power for power in range(1, cores.bit_length()))} - {1})
+
+
 def strategies(cores: int) -> dict[str, list[str]]:
     """Name of a way to run a LOSO to the options that ask for it."""
-    jobs = sorted({2, cores, *(2**power for power in range(1, cores.bit_length()))} - {1})
     return {
         "sequential": ["--loso.strategy=sequential"],
-        **{f"processes, {count} jobs": ["--loso.strategy=processes", f"--loso.jobs={count}"] for count in jobs},
+        **{f"processes, {count} jobs": ["--loso.strategy=processes", f"--loso.jobs={count}"] for count in jobs(cores)},
         "batched": ["--loso.strategy=batched"],
     }
+
+
+def plain_at_once(made: Experiment, seed: int, count: int, folder: Path) -> float:
+    """Seconds on the wall for each fold where plain torch loops train some at once: what the cores themselves allow."""
+    folder.mkdir()
+    with process_pool(count) as pool:
+        files = [folder / f"{number}.pt" for number in range(3 * count)]
+        walls = list(pool.map(plain_fold, repeat(made), repeat(seed), files))
+    return median(walls[count:]) / count  # without the first of each process, which imports as well
 
 
 def loso(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """A whole LOSO by strategy, and its memory; last the memory of a single fold."""
     made = Experiment.make(folder, sizes.clips, sizes.epochs, sizes.seed)
-    cpu = strategies(processes(None, sys.maxsize))
+    cores = processes(None, sys.maxsize)
+    cpu, plain = strategies(cores), {count: [] for count in (1, *jobs(cores))}
     ways = {f"{name}, cpu": [*options, "--trainer.accelerator=cpu"] for name, options in cpu.items()}
     gpu = {f"{name}, cuda": [*cpu[name], "--trainer.accelerator=gpu"] for name in ("sequential", "batched")}
     if torch.cuda.is_available():
@@ -88,6 +103,9 @@ def loso(sizes: Sizes, folder: Path) -> Iterator[Row]:
         for number, (name, options) in enumerate(ways.items()):
             say(f"loso, round {turn + 1}: {name}")
             runs[name].append(run_command(made, f"run_{turn}_{number}", options))
+        for count, each in plain.items():
+            say(f"loso, round {turn + 1}: plain torch loops, {count} at once")
+            each.append(plain_at_once(made, sizes.seed, count, folder / f"plain_{turn}_{count}"))
         say(f"loso, round {turn + 1}: a fold alone")
         alone.append(apart(train_fold, made, sizes.seed, folder / f"alone_{turn}")[1])
     sequential = runs["sequential, cpu"]
@@ -98,6 +116,9 @@ def loso(sizes: Sizes, folder: Path) -> Iterator[Row]:
             yield against(row, base, "sequential, cpu")
         row = Row("loso", f"{name}: the same, in folds", "s", [run.training for run in each])
         yield against(row, [run.fold for run in sequential][: len(each)], "one fold, sequential, cpu")
+    for count, each in plain.items():
+        name = f"plain torch loops, {count} at once, cpu: time for each fold"
+        yield against(Row("loso", name, "s", each), plain[1], "one at a time")
     peak = [run.memory for run in sequential]
     for name, each in runs.items():
         if name in ways:
