@@ -38,13 +38,12 @@ QUIET = "--quiet"
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line; a problem with the user's data or settings is one sentence and exit code 1."""
-    if args is None:
-        args = sys.argv[1:]
-        if args and args[0] in AT_ONCE and not any(each in " ".join([*args, ""]).replace("=", " ") for each in ALONE):
-            warm_up("mer4d.experiment")
-    quiet = QUIET in args
+    from_shell, given = args is None, sys.argv[1:] if args is None else args
+    quiet = QUIET in given
     show_bars(not quiet)
-    args = [each for each in args if each != QUIET]
+    args = [each for each in given if each != QUIET]
+    if from_shell and works_at_once(args):
+        warm_up("mer4d.experiment")
     with told():
         match args:
             case [] | ["-h" | "--help", *_]:
@@ -61,6 +60,17 @@ def main(args: list[str] | None = None) -> None:
                 near = get_close_matches(command, CONFIGURED | FUNCTIONS, 1)
                 meant = f"did you mean '{near[0]}'? `mer4d --help` lists all" if near else "`mer4d --help` lists all"
                 sys.exit(f"mer4d: no command '{command}'; {meant}")
+
+
+def works_at_once(args: list[str]) -> bool:
+    """Whether a command will, as far as its words tell, work in several processes.
+
+    Example:
+        >>> works_at_once(["loso", "--data.root=data"]), works_at_once(["loso", "--loso.jobs=1"])
+        (True, False)
+    """
+    order = " ".join([*args, ""]).replace("=", " ")
+    return bool(args) and args[0] in AT_ONCE and not any(each in order for each in ALONE)
 
 
 def _help() -> None:

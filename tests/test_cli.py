@@ -33,6 +33,17 @@ def test_help_loads_no_command():
     assert "mer4d.cli" in loaded and not {"torch", "numpy", "pytorch_lightning"} & {*loaded}
 
 
+@pytest.mark.parametrize("words", [["loso", "--quiet"], ["--quiet", "loso"], ["ablation"], ["loso", "--loso.jobs=1"]])
+def test_processes_begin_to_import_with_the_command(words, monkeypatch):
+    begun = []
+    monkeypatch.setattr("mer4d.cli.warm_up", begun.append)
+    monkeypatch.setattr("mer4d.cli.import_module", lambda name: sys.exit(name))
+    monkeypatch.setattr(sys, "argv", ["mer4d", *words])
+    with pytest.raises(SystemExit, match=r"mer4d\.experiment"):
+        main()
+    assert begun == ([] if "--loso.jobs=1" in words else ["mer4d.experiment"])
+
+
 def test_an_unknown_command_is_one_sentence():
     with pytest.raises(SystemExit, match="no command 'los'; did you mean 'loso'"):
         main(["los"])
