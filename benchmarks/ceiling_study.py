@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/ceiling_study.py ROOT [--seeds 3]
 
-A corpus of the preset hard lacks some AUs of an emotion and shows others that belong to none, so that not even who knows
+A corpus of the preset hard lacks some AUs of an emotion and shows others that belong to none: not even who knows
 the face exactly tells all emotions. Classifiers get the intensities on the left and right from `truth.csv`, divided by
 their root-mean-square as the network's flow is, and predict every subject after training on all others: the same
 folds and the same UF1 as `mer4d loso`, whose networks have to find the AUs in noisy flow first.

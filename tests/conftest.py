@@ -1,7 +1,11 @@
 """Small generated faces whose motion is known, as textured meshes and as pictures of two views, and whole corpora."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +125,22 @@ def write_lossless_video(path, pictures, frame_rate=25):
 def benchmark_of():
     """Imports a script of benchmarks/ as a module."""
     return import_module
+
+
+@pytest.fixture
+def started():
+    """Starts a command of mer4d that takes Ctrl-C, also where the tests run in the background and ignore it."""
+    processes = []
+
+    def start(command):
+        takes_ctrl_c = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        processes.append(subprocess.Popen([sys.executable, "-m", "mer4d", *command], preexec_fn=takes_ctrl_c, **output))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
 
 
 @pytest.fixture(scope="session")

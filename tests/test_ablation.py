@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -103,17 +101,8 @@ def test_flow_of_the_same_preprocessing_is_computed_once(quick, tmp_path, monkey
     assert "other_loss: failed: not run" in (ROOT / "rows.md").read_text()
 
 
-def test_interrupted_by_the_user(rows):
-    command = [
-        sys.executable,
-        "-m",
-        "mer4d",
-        "ablation",
-        *rows,
-        "--trainer.min_epochs=4000",
-        "--trainer.max_epochs=4000",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def test_interrupted_by_the_user(rows, started):
+    process = started(["ablation", *rows, "--trainer.min_epochs=4000", "--trainer.max_epochs=4000"])
     while not (ROOT / "full" / "folds" / ".S1" / "config.yaml").exists() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.3)

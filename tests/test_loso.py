@@ -303,10 +303,9 @@ def test_another_logger_writes_into_the_folds(quick):
     assert len(list((RUN / "folds").glob("S*/**/metrics.csv"))) == 4 and not Path("elsewhere").exists()
 
 
-def test_interrupted_by_the_user(finished):
-    command = [sys.executable, "-m", "mer4d", "loso", *finished, "--loso.name=stopped"]
-    command += ["--trainer.min_epochs=400", "--trainer.max_epochs=400"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def test_interrupted_by_the_user(finished, started):
+    epochs = ["--trainer.min_epochs=400", "--trainer.max_epochs=400"]
+    process = started(["loso", *finished, "--loso.name=stopped", *epochs])
     while not Path("runs/stopped/folds/.S1/config.yaml").exists() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.3)
