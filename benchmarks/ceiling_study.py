@@ -4,10 +4,12 @@
 
 A corpus of the preset hard lacks some AUs of an emotion and shows others that belong to none: not even who knows
 the face exactly tells all emotions. Classifiers get the intensities on the left and right from `truth.csv`, divided by
-their root-mean-square as the network's flow is, and predict every subject after training on all others: the same
-folds and the same UF1 as `mer4d loso`, whose networks have to find the AUs in noisy flow first.
+their root-mean-square as the network's flow is, and predict every subject after training on all others. People and UF1
+are those of `mer4d loso`, whose networks have to find the AUs in noisy flow first, and train on fewer people, since
+some validate.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,8 @@ def study(root: Path, seeds: int = 3) -> None:
         root: Corpus with `truth.csv`, from `mer4d synth`.
         seeds: How many forests.
     """
+    if not (root / "truth.csv").is_file():
+        sys.exit(f"{root}: expected a corpus that `mer4d synth` wrote, found no truth.csv; correct the path")
     truth = pd.read_csv(root / "truth.csv")
     labels = np.array([[name in row.split("+") for name in EMOTIONS] for row in truth.emotions], dtype=np.int64)
     subjects, intensities = truth["clip"].str.split("_").str[0].to_numpy(), true_intensities(truth)

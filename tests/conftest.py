@@ -141,6 +141,7 @@ def started():
     yield start
     for process in processes:
         process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -34,3 +34,8 @@ def test_the_command(ceiling, tmp_path, capsys):
     write_corpus(tmp_path / "corpus", subjects=3, clips=5, preset="hard", seed=1)
     ceiling.study(tmp_path / "corpus", seeds=1)
     assert "random forest" in capsys.readouterr().out
+
+
+def test_a_wrong_path_is_one_sentence(ceiling, tmp_path):
+    with pytest.raises(SystemExit, match="found no truth.csv; correct the path"):
+        ceiling.study(tmp_path)
