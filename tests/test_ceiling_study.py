@@ -37,5 +37,5 @@ def test_the_command(ceiling, tmp_path, capsys):
 
 
 def test_a_wrong_path_is_one_sentence(ceiling, tmp_path):
-    with pytest.raises(SystemExit, match="found no truth.csv; correct the path"):
+    with pytest.raises(SystemExit, match=r"found no truth\.csv; correct the path"):
         ceiling.study(tmp_path)
