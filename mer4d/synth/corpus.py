@@ -34,8 +34,8 @@ MODES = """
 Its people are mixed from the {modes} identity modes of a face model.
 """
 
-HARD = """
-## Preset hard
+PRESET = """
+## Preset {preset}
 
     intensity at the apex      {low:g} to {high:g}
     image noise                {noise:g} grey levels (standard deviation)
@@ -92,10 +92,11 @@ def write_corpus(
         out: Folder of the corpus.
         subjects: Number of people.
         clips: Number of clips of each person.
-        preset: `easy`, for quick starts, or `hard`, for numbers that are reported: weaker expressions, more noise and
-            head motion with a tremor, AUs that are missing, uneven or do not belong, expressions that start and end
-            above neutral, smoother skin. What is set below counts instead of the preset's value.
-        intensity: Least and greatest intensity at the apex, 1 being a full expression; within 0.1..0.4.
+        preset: `easy`, for quick starts, or one for numbers that are reported. `hard`: weaker expressions, more noise
+            and head motion with a tremor, AUs that are missing, uneven or do not belong, expressions that start and end
+            above neutral, smoother skin. `faint`: the same, with expressions that are weaker still, but lack no AU and
+            show none that does not belong. What is set below counts instead of the preset's value.
+        intensity: Least and greatest intensity at the apex, 1 being a full expression; within 0.05..0.4.
         noise: Standard deviation of the image noise, grey levels.
         head_motion: Standard deviation of the head's rotation about each axis, degrees; 0.2 cm of shift per degree.
         seed: Everything random follows from it.
@@ -206,9 +207,9 @@ def _write_readme(out: Path, corpus: Corpus, more: str = "") -> None:
     text = README.format(frames=FRAMES[corpus.layout], tree=TREE[corpus.layout])
     if corpus.face_model is not None and corpus.face_model.is_dir():  # where as many count as were downloaded
         text += MODES.format(modes=len(corpus.face.identities))
-    if corpus.preset == "hard":
+    if corpus.preset != "easy":
         low, high = corpus.difficulty.intensity
-        text += HARD.format(low=low, high=high, **asdict(corpus.difficulty))
+        text += PRESET.format(preset=corpus.preset, low=low, high=high, **asdict(corpus.difficulty))
     text = (text + more).encode()
     if not ((file := out / "README.md").exists() and file.read_bytes() == text):
         write_atomically(file, text)
@@ -258,7 +259,7 @@ def _truth(take: Take) -> dict[str, object]:
         "translation_std": script.translation.std(axis=0).mean(),
         "drift": script.drift,
     }
-    if take.corpus.preset == "hard":
+    if take.corpus.preset != "easy":
         row |= {"distractor": script.distractor}
         row |= dict(zip(("residue_onset", "residue_offset"), script.residue, strict=True))
     return row

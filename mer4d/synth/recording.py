@@ -59,10 +59,10 @@ class Corpus:
         self._expect("preset", self.preset in PRESETS, f"one of {', '.join(PRESETS)}")
         low, high = self.difficulty.intensity
         # weaker ones move the face less than flow errs, stronger ones are no micro-expressions
-        within = 0.1 <= low <= high <= 0.4
+        within = 0.05 <= low <= high <= 0.4
         self._expect("subjects", self.subjects >= 1, "at least 1")
         self._expect("clips", self.clips >= 1, "at least 1")
-        self._expect("intensity", within, "two numbers within 0.1..0.4, the smaller one first")
+        self._expect("intensity", within, "two numbers within 0.05..0.4, the smaller one first")
         self._expect("noise", 0 <= self.difficulty.noise < np.inf, "at least 0")
         self._expect("head_motion", 0 <= self.difficulty.head_motion < np.inf, "at least 0")
         self._expect("seed", self.seed >= 0, "at least 0")

@@ -189,7 +189,7 @@ def test_a_disk_that_refuses_is_named(copy):
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("subjects", 0), ("clips", 0), ("intensity", (0.4, 0.2)), ("intensity", (0.05, 0.2)), ("intensity", (0.2, 1.0)),
+        ("subjects", 0), ("clips", 0), ("intensity", (0.4, 0.2)), ("intensity", (0.04, 0.2)), ("intensity", (0.2, 1.0)),
         ("noise", -1.0), ("noise", float("nan")), ("head_motion", -0.1), ("head_motion", float("inf")), ("seed", -1),
         ("layout", "packed"), ("preset", "medium"), ("jobs", 0),
     ],
@@ -254,6 +254,13 @@ def test_a_hard_corpus_with_truth_is_the_same_from_any_number_of_processes(tmp_p
         assert len(line) <= 120
     low, high = json.loads((tmp_path / "1" / "corpus.json").read_text())["intensity"]
     assert f"{low:g} to {high:g}" in text and truth.peak.between(low, high).all()
+
+
+def test_a_faint_corpus_says_what_it_is(tmp_path):
+    write_corpus(tmp_path / "out", jobs=1, preset="faint", **SMALL)
+    text, truth = (tmp_path / "out" / "README.md").read_text(), pd.read_csv(tmp_path / "out" / "truth.csv")
+    assert "## Preset faint" in text and "0.06 to 0.15" in text
+    assert truth.peak.between(0.06, 0.15).all() and truth.distractor.isna().all()
 
 
 def test_truth_comes_to_a_corpus_that_was_there_without_it(copy, small_pictures):

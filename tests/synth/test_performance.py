@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from mer4d.synth.difficulty import PRESETS
 from mer4d.synth.face import WITHOUT_SIDES
 from mer4d.synth.performance import COMBINATIONS, SHARES, cast, perform
 
-EASY, HARD = PRESETS["easy"], PRESETS["hard"]
+EASY, HARD, FAINT = (PRESETS[preset] for preset in ("easy", "hard", "faint"))
 
 
 def performances(count=300, preset=EASY, **settings):
@@ -131,6 +132,14 @@ def test_distractors_belong_to_no_emotion_of_the_clip():
         assert weakest <= max(max(sides) for sides in script.action_units.values()) <= strongest
         for emotion in script.emotions:
             assert any(combination[0] in script.action_units for combination in COMBINATIONS[emotion])
+
+
+def test_faint_expressions_are_complete_and_alone():
+    for script in performances(1000, preset=FAINT):
+        shown = set(script.action_units) - {45}
+        complete = [[set(units) for units in COMBINATIONS[emotion]] for emotion in script.emotions]
+        assert any(set.union(*each) == shown for each in product(*complete))
+        assert 0.06 <= max(max(sides) for sides in script.action_units.values()) <= 0.15
 
 
 def test_chances_are_those_of_the_preset():
