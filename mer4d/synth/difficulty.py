@@ -57,4 +57,4 @@ PRESETS: dict[Preset, Difficulty] = {
     "faint": replace(HARD, intensity=(0.06, 0.15), missing=0.0, distractor=0.0),
 }
 """Easy for quick starts; hard and faint for numbers that are reported. Faint expressions are harder to see, but complete
-and alone, so that nearly all that a classifier gets wrong it has not seen."""
+and alone, so that whatever is told wrong was not seen."""
