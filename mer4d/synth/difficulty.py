@@ -56,5 +56,5 @@ PRESETS: dict[Preset, Difficulty] = {
     "hard": HARD,
     "faint": replace(HARD, intensity=(0.06, 0.15), missing=0.0, distractor=0.0),
 }
-"""Easy for quick starts; hard and faint for numbers that are reported. Faint expressions are harder to see, but complete
+"""Easy for quick starts; hard and faint for numbers that are reported. Faint expressions are harder to see but complete
 and alone, so that whatever is told wrong was not seen."""
