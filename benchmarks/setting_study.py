@@ -7,9 +7,9 @@
 
 Each training draws nine people of a corpus, two of whom validate, and is scored on all others: it tests as many clips
 as many folds would, and every setting has the same people. A setting is compared with the defaults training by
-training. The trainings of a corpus share people and clips, so the standard error is that of the training, not of
-another corpus; a default changes only where a gain is several times as large and shows on both faces. What is there is
-not run again.
+training, by those that both have. The trainings of a corpus share people and clips, so the standard error is that of
+the training, not of another corpus; a default changes only where a gain is several times as large and shows on both
+faces. What is there is not run again.
 """
 
 import json
@@ -108,7 +108,7 @@ def study(corpus: Path, setting: str) -> Study:
     """The command line with a setting."""
     settings = {"config": CONFIG, "data.root": corpus, "trainer.logger": False, **SETTINGS[setting]}
     values = {key: str(value).lower() if isinstance(value, bool) else value for key, value in settings.items()}
-    return command_line(Study, ["loso", *(f"--{key}={value}" for key, value in values.items())])
+    return command_line(["loso", *(f"--{key}={value}" for key, value in values.items())], Study)
 
 
 def train(corpus: Path, setting: str, training: int) -> None:
@@ -137,34 +137,39 @@ def run(corpora: list[Path], trainings: int = 12, jobs: int | None = None, setti
             pass
 
 
-def scores(corpora: list[Path], setting: str) -> np.ndarray:
-    """UF1 of each corpus and training, (C, T)."""
-    found = []
-    for corpus in corpora:
-        tables = [pd.read_csv(file) for file in sorted(folder(corpus, setting).glob("*/predictions.csv"))]
-        runs = [stack_seeds(table, EMOTIONS) for table in tables]
-        found.append([float(uf1(each.predicted[0], each.target)) for each in runs])
-    return np.array(found)
+def scores(corpus: Path, setting: str) -> dict[int, float]:
+    """UF1 of each training that is complete."""
+    found = {}
+    for file in folder(corpus, setting).glob("*/predictions.csv"):
+        run = stack_seeds(pd.read_csv(file), EMOTIONS)
+        found[int(file.parent.name)] = float(uf1(run.predicted[0], run.target))
+    return found
+
+
+def differences(corpora: list[Path], setting: str) -> list[np.ndarray]:
+    """UF1 of the setting and of the defaults, (T, 2), of each corpus, for the trainings that both have completed."""
+    pairs = [(scores(corpus, setting), scores(corpus, DEFAULTS)) for corpus in corpora]
+    return [np.array([(own[n], default[n]) for n in sorted(own.keys() & default.keys())]) for own, default in pairs]
 
 
 def show(corpora: list[Path], markdown: bool = False) -> None:
-    """Prints the table of all settings that were run.
+    """Prints the table of all settings that have trainings on every corpus.
 
     Args:
         corpora: Folders, as they were given to `run`.
         markdown: Whether to print it for a document.
     """
-    reference = scores(corpora, DEFAULTS)
-    table = Table("setting", *(corpus.name for corpus in corpora), "all", "difference", "standard error")
+    table = Table("setting", *(corpus.name for corpus in corpora), "trainings", "difference", "standard error")
     table.box = MARKDOWN if markdown else table.box
     for setting in SETTINGS:
-        found = scores(corpora, setting)
-        if found.shape != reference.shape:
+        found = differences(corpora, setting)
+        if not all(map(len, found)):
             continue
-        difference = (found - reference).ravel()
-        error = difference.std(ddof=1) / len(difference) ** 0.5
-        cells = [f"{each:.3f}" for each in (*found.mean(1), found.mean())]
-        table.add_row(setting, *cells, *([] if setting == DEFAULTS else [f"{difference.mean():+.3f}", f"{error:.3f}"]))
+        both = np.concatenate(found)
+        gain = both[:, 0] - both[:, 1]
+        error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.nan
+        compared = [f"{gain.mean():+.3f}", f"{error:.3f}"] if setting != DEFAULTS else []
+        table.add_row(setting, *(f"{each[:, 0].mean():.3f}" for each in found), str(len(both)), *compared)
     Console(width=140).print(table)
 
 
