@@ -58,7 +58,7 @@ class Corpus:
     def __post_init__(self) -> None:
         self._expect("preset", self.preset in PRESETS, f"one of {', '.join(PRESETS)}")
         low, high = self.difficulty.intensity
-        # weaker ones move the face less than flow errs, stronger ones are no micro-expressions
+        # weaker ones are lost in the noise of the flow, stronger ones are no micro-expressions
         within = 0.05 <= low <= high <= 0.4
         self._expect("subjects", self.subjects >= 1, "at least 1")
         self._expect("clips", self.clips >= 1, "at least 1")
