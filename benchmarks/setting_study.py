@@ -13,9 +13,11 @@ faces. What is there is not run again.
 """
 
 import json
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -116,7 +118,9 @@ def train(corpus: Path, setting: str, training: int) -> None:
     study(corpus, setting).run(Part(OTHERS, training, folder(corpus, setting) / str(training)))
 
 
-def run(corpora: list[Path], trainings: int = 12, jobs: int | None = None, settings: list[str] | None = None) -> None:
+def run(
+    corpora: list[Path], trainings: int = 12, jobs: int | None = None, settings: list[Literal[*SETTINGS]] | None = None
+) -> None:
     """Runs what is missing.
 
     Args:
@@ -170,6 +174,8 @@ def show(corpora: list[Path], markdown: bool = False) -> None:
         error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.nan
         compared = [f"{gain.mean():+.3f}", f"{error:.3f}"] if setting != DEFAULTS else []
         table.add_row(setting, *(f"{each[:, 0].mean():.3f}" for each in found), str(len(both)), *compared)
+    if not table.row_count:
+        sys.exit(f"no training on all of {', '.join(map(str, corpora))}; `run` makes some")
     Console(width=140).print(table)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mer4d.commands import CONFIGURED, FUNCTIONS, GROUPS, LIGHTNING
 from mer4d.errors import told
-from mer4d.parallel import show_bars, warm_up
+from mer4d.parallel import show_bars, take_ctrl_c, warm_up
 
 PLACES = {
     "synth": "mer4d.synth:write_corpus",
@@ -42,8 +42,10 @@ def main(args: list[str] | None = None) -> None:
     quiet = QUIET in given
     show_bars(not quiet)
     args = [each for each in given if each != QUIET]
-    if from_shell and works_at_once(args):
-        warm_up("mer4d.experiment")
+    if from_shell:
+        take_ctrl_c()
+        if works_at_once(args):
+            warm_up("mer4d.experiment")
     with told():
         match args:
             case [] | ["-h" | "--help", *_]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mer4d.errors import RunError, SettingError
-from mer4d.parallel import hold, process_pool, processes
+from mer4d.parallel import hold, process_pool, processes, take_ctrl_c
 
 
 def test_one_process_per_core_and_never_more_than_tasks():
@@ -24,6 +24,37 @@ def test_workers_outlive_ctrl_c_and_the_parent_does_not_ignore_it():
         os.kill(pool.submit(os.getpid).result(), signal.SIGINT)
         assert pool.submit(max, 3, 4).result() == 4
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.fixture
+def ctrl_c_taken():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    take_ctrl_c()
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_not_lost_while_an_object_is_deleted(ctrl_c_taken):
+    class Deleted:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            self.seen = signal.getsignal(signal.SIGINT)  # Python calls a handler between two of its own steps
+
+    with pytest.raises(KeyboardInterrupt):
+        Deleted()
+        time.sleep(10)
+
+
+def test_ctrl_c_ends_what_runs(ctrl_c_taken):
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+
+def test_what_ignores_ctrl_c_goes_on_ignoring_it():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    take_ctrl_c()
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):

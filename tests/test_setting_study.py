@@ -45,6 +45,12 @@ def test_only_trainings_that_both_have_are_compared(study, tmp_path, capsys):
     assert "width 8" not in rows
 
 
+def test_no_trainings_are_told(study, tmp_path):
+    write_training(study, tmp_path / "a", study.DEFAULTS, 0, 0)
+    with pytest.raises(SystemExit, match=r"no training on all of .*a, .*b; `run` makes some"):
+        study.show([tmp_path / "a", tmp_path / "b"])
+
+
 def test_a_training_is_scored_on_those_who_had_no_part_in_it(study, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "PEOPLE", 4)
     write_corpus(tmp_path / "corpus", subjects=6, clips=2, seed=1)
