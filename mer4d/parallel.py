@@ -145,8 +145,7 @@ def start_process(log: Path, function: Callable[..., object], *args: object) -> 
 
 
 def _call_logged(log: Path, function: Callable[..., object], *args: object) -> None:
-    _begin(signal.default_int_handler)
-    take_ctrl_c()
+    _begin(_interrupt)
     with log.open("ab") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
