@@ -456,7 +456,7 @@ def test_ready_made_flow_of_one_view_with_a_broken_clip(ready, capsys):
         main(["loso", *ready])
 
 
-def test_leave_one_corpus_out(tmp_path, monkeypatch, capsys):
+def test_leave_one_corpus_or_group_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng, members = np.random.default_rng(0), {}
     for member in ("one", "two", "three"):
@@ -486,6 +486,15 @@ def test_leave_one_corpus_out(tmp_path, monkeypatch, capsys):
         assert len(seen) == 1 and not seen[0].startswith(member)
     with pytest.raises(SystemExit, match=r"data\.hold_out corpus: expected several corpora that are read as one"):
         main(["loso", *settings, "--data.hold_out=corpus", "--data.corpus=mer4d.data.ReadyFlow"])
+    settings[-1] = "--loso.name=groups"
+    with pytest.raises(SystemExit, match=r"from 2 to 6 groups.*found 10; correct `data\.groups`"):
+        main(["loso", *settings, "--data.hold_out=group"])
+    main(["loso", *settings, "--data.hold_out=group", "--data.groups=3"])
+    assert "Leave-one-group-out" in capsys.readouterr().out
+    table = pd.read_csv(RUN.with_name("groups") / "predictions.csv")
+    assert len(table) == 18 and sorted(set(table.fold)) == ["group1", "group2", "group3"]
+    assert (table.groupby("subject").fold.nunique() == 1).all()
+    assert (table.groupby("fold").subject.nunique() == 2).all()
 
 
 def test_labels_for_the_first_list_predictions_for_the_second(ready):

@@ -20,7 +20,7 @@ from mer4d.data.corpora import (
     write_manifest,
 )
 from mer4d.data.datamodule import ClipDataset, MER4DDataModule
-from mer4d.data.folds import Fold, hold_out, label_matrix, leave_one_out
+from mer4d.data.folds import Fold, groups_of, hold_out, label_matrix, leave_one_out
 
 __all__ = [
     "CASME2",
@@ -42,6 +42,7 @@ __all__ = [
     "ReadyFlow",
     "Survey",
     "Unlabelled",
+    "groups_of",
     "hold_out",
     "label_matrix",
     "leave_one_out",

@@ -18,7 +18,7 @@ from mer4d.clip import Clip, Problem
 from mer4d.data.augment import FlowAugmentation
 from mer4d.data.corpora.corpus import Corpus, Survey
 from mer4d.data.corpora.fourdme import FourDME
-from mer4d.data.folds import Fold, corpus_of, hold_out, label_matrix, leave_one_out
+from mer4d.data.folds import Fold, corpus_of, groups_of, hold_out, label_matrix, leave_one_out
 from mer4d.data.prepared import ApexError, PreparedCorpus
 from mer4d.errors import Defect, FoldError, SettingError
 from mer4d.preprocess import Preprocess
@@ -65,7 +65,7 @@ class MER4DDataModule(LightningDataModule):
             synth` puts them.
         preprocess: How a clip becomes flow.
         cache: Folder of the flow store; may be shared between corpora and runs.
-        test_subject: Subject to hold out, or the corpus; None trains on all and has nothing to test.
+        test_subject: Subject to hold out, or the group or corpus; None trains on all and has nothing to test.
         validation_subjects: How many of the other subjects early stopping looks at, whole; mer4d.data.folds says which.
         batch_size: Clips per batch.
         augmentation: Random variation of training clips; null for none.
@@ -78,8 +78,9 @@ class MER4DDataModule(LightningDataModule):
             clip and says so. One recording under two subjects is an error in any case.
         multi_label: Whether a clip may belong to several classes (sigmoid) or belongs to exactly one (softmax); null
             for what the corpus says.
-        hold_out: What is held out at a time: a `subject`, or, where several corpora are read as one, a `corpus` with
-            all its subjects.
+        hold_out: What is held out at a time: a `subject`; a `group` of subjects, where there are too many people for a
+            fold each; or, where several corpora are read as one, a `corpus` with all its subjects.
+        groups: Number of groups that subjects are dealt to for that, nearly alike in size.
         leaky: Validate on the held-out subject and train on all others; see `mer4d.loso.LOSO`, which sets it.
     """
 
@@ -99,7 +100,8 @@ class MER4DDataModule(LightningDataModule):
         permute_labels: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         multi_label: bool | None = None,
-        hold_out: Literal["subject", "corpus"] = "subject",
+        hold_out: Literal["subject", "group", "corpus"] = "subject",
+        groups: int = 10,
         leaky: bool = False,
     ) -> None:
         super().__init__()
@@ -107,8 +109,8 @@ class MER4DDataModule(LightningDataModule):
             raise SettingError("data.batch_size", "at least 1", batch_size, "correct the setting")
         if on_error not in ("raise", "skip"):
             raise SettingError("data.on_error", "raise or skip", repr(on_error), "correct the setting")
-        if hold_out not in ("subject", "corpus"):
-            raise SettingError("data.hold_out", "subject or corpus", repr(hold_out), "correct the setting")
+        if hold_out not in ("subject", "group", "corpus"):
+            raise SettingError("data.hold_out", "subject, group or corpus", repr(hold_out), "correct the setting")
         # No reader as default in the signature: jsonargparse would hand its settings, such as the frame rate, to any
         # other reader that is named on the command line.
         self.corpus = FourDME(frames="meshes/{sub_ID}/{fold_name}") if corpus is None else corpus
@@ -121,7 +123,7 @@ class MER4DDataModule(LightningDataModule):
         if hold_out == "corpus" and not self.corpus.parts:
             found, remedy = type(self.corpus).__name__, "hold out subjects, or set data.corpus to mer4d.data.Composite"
             raise SettingError("data.hold_out corpus", "several corpora that are read as one", found, remedy)
-        self.hold_out = hold_out
+        self.hold_out, self.groups = hold_out, groups
         self.permute_labels, self.leaky = permute_labels, leaky
         self._validates = True
         self._datasets: dict[str, ClipDataset] = {}
@@ -206,7 +208,13 @@ class MER4DDataModule(LightningDataModule):
     def _split(self) -> tuple:
         """What decides about folds, beside what is held out."""
         subjects = [clip.subject for clip in self.clips]
-        unit = corpus_of if self.hold_out == "corpus" else str
+        match self.hold_out:
+            case "subject":
+                unit = str
+            case "group":
+                unit = groups_of(subjects, self.groups).__getitem__
+            case "corpus":
+                unit = corpus_of
         return subjects, self.labels, self.validation_subjects, self.seed, unit
 
     def join_validation(self) -> None:

@@ -1,4 +1,4 @@
-"""Leave-one-subject-out and leave-one-corpus-out folds: pure functions of subjects, labels and a seed.
+"""Folds that leave out a subject, a group of subjects or a corpus: pure functions of subjects, labels and a seed.
 
 What is held out is used for nothing. Validation subjects, for early stopping and thresholds, are taken whole from
 the remaining ones by one documented rule, see `hold_out`.
@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ class Fold:
     """Subjects of one fold; no subject has two roles, but where a fold is made to leak.
 
     Args:
-        test: What is held out, a subject or all of a corpus; None where nobody is.
+        test: What is held out, a subject, a group or a corpus; None where nobody is.
         validation: Subjects for early stopping and thresholds, sorted.
         training: All others, sorted.
         tested: Subjects that are held out, sorted.
@@ -80,7 +80,7 @@ def leave_one_out(
     seed: int = 0,
     unit: Callable[[str], str] = str,
 ) -> tuple[Fold, ...]:
-    """One fold per subject, or per corpus, sorted by its name; arguments and errors as in `hold_out`.
+    """One fold per subject, group or corpus, sorted by its name; arguments and errors as in `hold_out`.
 
     Example:
         >>> for fold in leave_one_out(["a", "b", "c"], np.eye(3), validation_subjects=1):
@@ -103,6 +103,32 @@ def corpus_of(subject: str) -> str:
     return subject.partition("-")[0]
 
 
+def groups_of(subjects: Iterable[str], groups: int) -> dict[str, str]:
+    """Subject to name of its group, for folds where there are too many people for one each.
+
+    Subjects are dealt out in an order drawn from their names, so groups differ by one subject at most, and know nothing
+    of labels, of the order of clips, or of a seed: all runs on the same people have the same groups.
+
+    Args:
+        subjects: Names; repeated ones count once.
+        groups: Number of groups.
+
+    Raises:
+        FoldError: There are fewer than two groups, or fewer subjects than groups.
+
+    Example:
+        >>> groups_of(["a", "b", "c", "d", "e"], 2)
+        {'a': 'group2', 'b': 'group2', 'c': 'group1', 'd': 'group1', 'e': 'group1'}
+    """
+    names = sorted(set(subjects))
+    if not 2 <= groups <= len(names):
+        expected = f"from 2 to {len(names)} groups, one subject in each at least"
+        raise FoldError("folds of groups", expected, groups, "correct `data.groups`, or hold out subjects")
+    drawn = sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest())
+    group = {name: f"group{turn % groups + 1:0{len(str(groups))}}" for turn, name in enumerate(drawn)}
+    return {name: group[name] for name in names}
+
+
 def hold_out(
     test: str | None,
     subjects: Sequence[str],
@@ -111,7 +137,7 @@ def hold_out(
     seed: int = 0,
     unit: Callable[[str], str] = str,
 ) -> Fold:
-    """The fold that holds out one subject, one corpus, or nobody.
+    """The fold that holds out one subject, one group, one corpus, or nobody.
 
     Every combination of validation subjects from the remaining ones is a candidate (`CANDIDATES` seeded draws where
     there are more). The best one, each point deciding only between equals in those before it,
@@ -129,7 +155,7 @@ def hold_out(
         labels: (N, K), not 0 where a class applies.
         validation_subjects: How many subjects validate, at least 1.
         seed: Seed of the order.
-        unit: What is held out together with a subject: nobody, or, with `corpus_of`, the rest of its corpus.
+        unit: Name of what is held out together: the subject itself, its group, or, with `corpus_of`, its corpus.
 
     Raises:
         FoldError: What is to be held out is unknown, or there are too few subjects.

@@ -1,12 +1,12 @@
 """Folds rebuilt independently: whole subjects, the documented rule, and nothing from the held-out subject."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 
 from mer4d.clip import EMOTIONS, Clip
-from mer4d.data.folds import corpus_of, hold_out, label_matrix, leave_one_out
+from mer4d.data.folds import corpus_of, groups_of, hold_out, label_matrix, leave_one_out
 from mer4d.errors import AnnotationError, FoldError
 
 
@@ -120,6 +120,37 @@ def test_a_corpus_is_held_out_whole_and_the_rest_is_split_by_the_same_rule():
         assert (fold.validation, fold.training) == (alone.validation, alone.training)
     with pytest.raises(FoldError, match="one of a, b, c, found 'a-S0'"):
         hold_out("a-S0", subjects, labels, unit=corpus_of)
+
+
+@pytest.mark.parametrize("people, groups", [(2, 2), (30, 7), (23, 23), (120, 10)])
+def test_groups_part_the_people_evenly_whatever_their_order(people, groups):
+    names = [f"S{number:03}" for number in range(people)]
+    group = groups_of(names, groups)
+    sizes = [list(group.values()).count(name) for name in sorted(set(group.values()))]
+    assert list(group) == names and len(sizes) == groups and max(sizes) - min(sizes) <= 1
+    assert groups_of(names[::-1] + names, groups) == group
+    neighbours = sum(group[one] == group[next_one] for one, next_one in pairwise(names))
+    assert neighbours < people / 2  # numbers often follow the order of recording: groups must not
+
+
+def test_a_group_is_held_out_whole_and_tested_once():
+    subjects, labels = corpus(subjects=12, clips=90)
+    group = groups_of(subjects, 4)
+    folds = leave_one_out(subjects, labels, 2, unit=group.__getitem__)
+    assert [fold.test for fold in folds] == ["group1", "group2", "group3", "group4"]
+    assert sorted(name for fold in folds for name in fold.tested) == sorted(set(subjects))
+    for fold in folds:
+        assert {group[name] for name in fold.tested} == {fold.test}
+        assert sorted(fold.tested + fold.validation + fold.training) == sorted(set(subjects))
+        changed = labels.copy()
+        changed[np.isin(subjects, fold.tested)] = 1
+        assert hold_out(fold.test, subjects, changed, 2, unit=group.__getitem__) == fold
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_impossible_groups_say_what_to_do(groups):
+    with pytest.raises(FoldError, match=rf"from 2 to 3 groups.*found {groups}; correct `data.groups`"):
+        groups_of(["a", "b", "c"], groups)
 
 
 def test_labels_without_any_class_still_split():
