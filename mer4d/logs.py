@@ -244,6 +244,7 @@ def log_result(
     numbers |= dict(zip(("uf1_low", "uf1_high"), metrics["uf1_interval"], strict=True))
     numbers |= {f"f1/{name}": row["f1"] for name, row in metrics["classes"].items()}
     numbers |= {f"validation/{name}": value for name, value in metrics["validation"].items()}
+    numbers |= {f"ensemble/{name}": (metrics.get("ensemble") or {}).get(name) for name in ("uf1", "uar")}
     numbers = {name: value for name, value in numbers.items() if value is not None}
     for logger in loggers:
         logger.log_hyperparams({name: metrics[name] for name in ("data_digest", "commit", "versions", "protocol")})

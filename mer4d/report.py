@@ -241,6 +241,10 @@ def result_table(metrics: dict[str, Any]) -> Group:
             f"{name.upper()} {_cell(metrics[name])} ± {_cell(metrics[f'{name}_std'])}" for name in ("uf1", "uar")
         )
         lines.insert(1, f"Mean ± standard deviation of {seeds} seeds: {', '.join(deviations)}")
+        if together := metrics.get("ensemble"):
+            low, high = map(_cell, together["uf1_interval"])
+            answer = f"UF1 {_cell(together['uf1'])} ({low} to {high}), UAR {_cell(together['uar'])}"
+            lines.insert(2, f"The {seeds} seeds as one, by their mean probabilities: {answer}")
     if apex := metrics["apex_error"]:
         duration = "" if apex["milliseconds"] is None else f"{apex['milliseconds']:.1f} ms; "
         lines.append(

@@ -321,3 +321,18 @@ def test_what_is_wrong_outside_of_a_logger_is_raised_and_an_interruption_too(cap
     assert trainer.loggers == []
     log_result(trainer.loggers, {"uf1_interval": (0, 1), "classes": {}, "validation": {}}
                | dict.fromkeys(logs.NUMBERS), pd.DataFrame(), raises)  # fmt: skip
+
+
+def test_seeds_as_one_are_logged_where_there_are_several(tmp_path):
+    named = dict.fromkeys((*logs.NUMBERS, "data_digest", "commit", "versions", "protocol"))
+    result = named | {"uf1": 0.5, "uf1_interval": (0.4, 0.6), "classes": {}, "validation": {}}
+    several = {"ensemble": {"uf1": 0.625, "uf1_interval": [0.5, 0.7], "uar": 0.75}}
+    for name, more in {"one": {"ensemble": None}, "three": several, "old": {}}.items():
+        logger = CSVLogger(tmp_path, name, "")
+        log_result([logger], result | more, pd.DataFrame(), dict)
+        logger.finalize("success")
+        (row,) = pd.read_csv(Path(logger.log_dir) / "metrics.csv").to_dict("records")
+        together = {key: value for key, value in row.items() if key.startswith("ensemble")}
+        assert row["uf1"] == 0.5 and together == (
+            {"ensemble/uf1": 0.625, "ensemble/uar": 0.75} if name == "three" else {}
+        )

@@ -29,6 +29,7 @@ from mer4d.errors import AnnotationError, Defect, FaceError
 from mer4d.loso import LOSO, run_loso
 from mer4d.models import TripleStreamMicroAttNet
 from mer4d.task import MicroExpressionTask
+from mer4d.trained import Ensemble, trained_networks
 
 RUN = Path("runs/quick")
 
@@ -98,6 +99,27 @@ def test_more_seeds_are_added_to_a_run(finished):
     fold = RUN / "seeds" / "1" / "S2"
     main(["test", f"--config={fold}/config.yaml", f"--ckpt_path={fold}/best.ckpt", "--trainer.default_root_dir=again"])
     assert Path("again/predictions.csv").read_bytes() == (fold / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize("threshold", ["validation", "0.4"])
+def test_seeds_answer_as_one_as_their_networks_do_together(quick, threshold):
+    main(["loso", *quick, "--loso.seeds=2", "--trainer.max_epochs=3", f"--model.threshold={threshold}"])
+    metrics, rows = json.loads((RUN / "metrics.json").read_text()), []
+    for subject in ("S1", "S2", "S3", "S4"):
+        networks = [trained_networks(RUN / place / subject)[0] for place in ("folds", "seeds/1")]
+        ensemble, data = Ensemble([network.module() for network in networks]).eval(), networks[0].data_module()
+        data.prepare_data()
+        data.setup("test")
+        for batch in data.test_dataloader():
+            rows += zip(batch["label"].int(), ensemble.decide(ensemble(batch["flow"]).double()).int(), strict=True)
+    true, predicted = (torch.stack(column).numpy() for column in zip(*rows, strict=True))
+    occurs = true.any(0)
+    f1, recall = (
+        each(true, predicted, average=None, zero_division=0)[occurs].mean() for each in (f1_score, recall_score)
+    )
+    found = metrics["ensemble"]
+    assert (found["uf1"], found["uar"]) == pytest.approx((f1, recall))
+    assert found["uf1_interval"][0] <= found["uf1"] <= found["uf1_interval"][1]
 
 
 def test_refit_trains_on_all_subjects_but_the_held_out_one(quick, monkeypatch):
@@ -489,12 +511,18 @@ def test_leave_one_corpus_or_group_out(tmp_path, monkeypatch, capsys):
     settings[-1] = "--loso.name=groups"
     with pytest.raises(SystemExit, match=r"from 2 to 6 groups.*found 10; correct `data\.groups`"):
         main(["loso", *settings, "--data.hold_out=group"])
-    main(["loso", *settings, "--data.hold_out=group", "--data.groups=3"])
+    main(["loso", *settings, "--data.hold_out=group", "--data.groups=3", "--loso.seeds=2"])
     assert "Leave-one-group-out" in capsys.readouterr().out
     table = pd.read_csv(RUN.with_name("groups") / "predictions.csv")
-    assert len(table) == 18 and sorted(set(table.fold)) == ["group1", "group2", "group3"]
+    assert len(table) == 36 and sorted(set(table.fold)) == ["group1", "group2", "group3"]
     assert (table.groupby("subject").fold.nunique() == 1).all()
     assert (table.groupby("fold").subject.nunique() == 2).all()
+    together, classes = table.groupby("clip_id").mean(numeric_only=True), SINGLE_VIEW.classes
+    true, predicted = (
+        together[[f"{name}_{kind}" for name in classes]].to_numpy().argmax(1) for kind in ("true", "prob")
+    )
+    ensemble = json.loads((RUN.with_name("groups") / "metrics.json").read_text())["ensemble"]
+    assert ensemble["uf1"] == pytest.approx(f1_score(true, predicted, average="macro", zero_division=0))
 
 
 def test_labels_for_the_first_list_predictions_for_the_second(ready):

@@ -65,6 +65,10 @@ def test_several_seeds_and_corpora_are_shown_within_100_columns():
     changes = {"seeds": [0, 1, 2], "uf1_std": 0.0125, "uar_std": 0.034, "corpora": corpora, "leaky": True}
     shown = text(100, **changes)
     assert "of 3 seeds: UF1 0.500 ± 0.013, UAR 0.550 ± 0.034" in shown
+    assert "seeds as one" not in shown  # of a run before there was such a score
+    ensemble = {"uf1": 0.525, "uf1_interval": [0.425, 0.625], "uar": 0.575}
+    answer = "The 3 seeds as one, by their mean probabilities: UF1 0.525 (0.425 to 0.625), UAR 0.575\n"
+    assert answer in text(100, ensemble=ensemble, **changes)
     assert re.search(r"mean in casme2 │ 0.450 │ +│ +0.460 │ +│ +│ +8 │", shown)
     assert re.search(r"mean in smic +│ +- │ +│ +- │ +│ +│ +0 │", shown)
     assert [line.rstrip() for line in shown.splitlines()] == [line.rstrip() for line in text(**changes).splitlines()]

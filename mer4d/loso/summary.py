@@ -13,21 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 import mer4d
 from mer4d.cache import write_atomically
+from mer4d.clip import Problem
 from mer4d.data import MER4DDataModule
 from mer4d.errors import RunError
 from mer4d.logs import close, log_result
 from mer4d.loso.fold import FoldBuilder, Part
 from mer4d.loso.pictures import clip_pictures
 from mer4d.loso.settings import LOSO
-from mer4d.report import score
+from mer4d.models import decide, decide_one
+from mer4d.report import score, stack_seeds
 
 PACKAGES = ("mer4d", "torch", "pytorch-lightning", "opencv-contrib-python", "numpy")
 
 UNDER_WAY = ".summary"
-"""File beside metrics.json while what follows it, page and log, is still to be made."""
+"""File beside metrics.json while it, or what follows it, page and log, is still to be made."""
 
 STOPPING = "early stopping on whole validation subjects taken from the training subjects"
 LEAKY = "LEAKY, NOT A RESULT: the epoch is the best one on the held-out subject"
@@ -69,9 +72,14 @@ def summarise(
     table = _pooled(directory, folds, [clip.clip_id for clip in data.clips], seeds)
     outcomes = [json.loads((fold / "metrics.json").read_text()) for fold in folds]
     apex = data.apex_error()
+    write_atomically(directory / UNDER_WAY, b"")
+    for log in ("wandb", "log"):  # of a summary that is no longer true
+        shutil.rmtree(directory / log, ignore_errors=True)
+    trainer, module, _ = build(Part(None, seeds[0], directory))
     metrics = {
         "problem": asdict(problem),
         **score(table, problem.classes, problem.multi_label, data.corpora),
+        "ensemble": _ensemble(table, outcomes, problem, module.at_least_one) if len(seeds) > 1 else None,
         "permuted_labels": data.permute_labels is not None,
         "leaky": settings.leaky,
         "validation": _mean([outcome.get("validation", {}) for outcome in outcomes]),
@@ -89,12 +97,8 @@ def summarise(
         "data_digest": data.digest,
         **provenance(),
     }
-    write_atomically(directory / UNDER_WAY, b"")
     write_atomically(directory / "predictions.csv", table.to_csv(index=False).encode())
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=2).encode())
-    for log in ("wandb", "log"):  # of a summary that is no longer true
-        shutil.rmtree(directory / log, ignore_errors=True)
-    trainer, _, _ = build(Part(None, seeds[0], directory))
     pictures = cache(partial(clip_pictures, data, settings.faces))  # for several loggers, made once if at all
     log_result(trainer.loggers, metrics, table, pictures, page and page(directory))
     close(trainer)
@@ -104,6 +108,28 @@ def summarise(
 def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Mean over the folds of every score that all of them have."""
     return pd.DataFrame(scores).dropna(axis="columns").mean().to_dict()
+
+
+def _ensemble(
+    table: pd.DataFrame, outcomes: Sequence[Mapping[str, Any]], problem: Problem, at_least_one: bool
+) -> dict[str, Any]:
+    """Scores of all seeds together, which answer as `mer4d.trained.Ensemble` does: by their mean probabilities and, of
+    the networks that never saw a clip, their mean thresholds.
+    """
+    run = stack_seeds(table, problem.classes)
+    probabilities = run.probabilities.mean(0)
+    if problem.multi_label:
+        fold_of = table.drop_duplicates("clip_id").set_index("clip_id").fold
+        limits = {(each["seed"], each["subject"]): list(each["thresholds"].values()) for each in outcomes}
+        thresholds = torch.tensor([[limits[seed, fold_of[clip]] for clip in run.clips] for seed in run.seeds])
+        predicted = decide(probabilities, thresholds.double().mean(0), at_least_one)
+    else:
+        predicted = decide_one(probabilities)
+    together = table[table.seed == run.seeds[0]].set_index("clip_id").loc[run.clips].reset_index()
+    together[[f"{name}_prob" for name in problem.classes]] = probabilities
+    together[[f"{name}_pred" for name in problem.classes]] = predicted.int()
+    result = score(together, problem.classes, problem.multi_label)
+    return {name: result[name] for name in ("uf1", "uf1_interval", "uar")}
 
 
 def _pooled(directory: Path, folds: Sequence[Path], clips: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:

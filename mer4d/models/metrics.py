@@ -304,7 +304,7 @@ def decide(probabilities: Tensor, thresholds: Tensor | float = 0.5, at_least_one
 
     Args:
         probabilities: (N, K) float in 0..1, never logits.
-        thresholds: (K,) or one for all; a class is predicted where its probability reaches its threshold.
+        thresholds: (K,), (N, K) or one for all; a class is predicted where its probability reaches its threshold.
         at_least_one: Where no class reaches its threshold, predict the one that comes closest, because every clip
             shows an emotion by the definition of the corpora.
 

@@ -143,6 +143,9 @@ def key_figures(records: Sequence[Record]) -> list[tuple[str, list[tuple[Any, st
         (f"UF1 in {name}", [(record.metrics["corpora"][name]["uf1"], "") for record in records])
         for name in records[0].metrics["corpora"]
     ]
+    if all(record.metrics.get("ensemble") for record in records):
+        together = [(record.metrics["ensemble"]["uf1"], f"{len(record.metrics['seeds'])} seeds") for record in records]
+        rows.append(("UF1 by mean probabilities", together))
     parts = [(record.metrics["worst_fifth"], record.metrics["subjects"]) for record in records]
     worst = [(part["uf1"], f"{part['subjects']} of {subjects}") for part, subjects in parts]
     rows.append(("UF1 of the worst fifth", worst))

@@ -20,7 +20,8 @@ def read(parse):
 
 
 def test_numbers_are_those_of_metrics_json(tmp_path, write_run, read):
-    run = write_run(tmp_path / "run", classes=("joy", "awe", "fear"), seeds=(0, 1), absent=("fear",))
+    ensemble = {"uf1": 0.4321, "uf1_interval": [0.4, 0.5], "uar": 0.5}
+    run = write_run(tmp_path / "run", ("joy", "awe", "fear"), seeds=(0, 1), absent=("fear",), ensemble=ensemble)
     page, metrics = read(run), json.loads((run / "metrics.json").read_text())
     rows = page.table("Scores of each class")
     for name in ("joy", "awe"):
@@ -37,6 +38,7 @@ def test_numbers_are_those_of_metrics_json(tmp_path, write_run, read):
         ["random", metrics["random_uf1"]],
     ]
     assert f"± {metrics['uf1_std']:.3f}" in page.text
+    assert re.search(r"UF1 by mean probabilities\s*0\.432\s*2 seeds", page.text)
     assert "Absent from the truth and left out of the means: fear" in page.text
 
 
