@@ -15,7 +15,16 @@ from mer4d.clip import PHASES, Clip
 from mer4d.errors import AnnotationError, FrameError, MER4DError, SettingError
 from mer4d.preprocess.apex import ApexDetector
 from mer4d.preprocess.crop import FaceCrop
-from mer4d.preprocess.flow import QUALITIES, TVL1, FlowMethod, flow_back, flow_channels, flow_quality
+from mer4d.preprocess.flow import (
+    QUALITIES,
+    TVL1,
+    FlowMethod,
+    displaced,
+    flow_back,
+    flow_channels,
+    flow_quality,
+    texture,
+)
 from mer4d.preprocess.head_motion import STABILIZE, Stabilize, remove_head_motion
 from mer4d.preprocess.ready_flow import read_flow
 from mer4d.preprocess.views import AutoViews, Inspection, Views, ViewSource, name_views
@@ -35,6 +44,10 @@ class Preprocess:
             it is worth): `rigid`, one motion of the head in space for all views, where meshes tell the geometry;
             `parametric`, a robust quadratic model per view; `auto`, the first where it can be had, else the second;
             `none` keeps the flow as measured.
+        texture: Standard deviation, pixels of the crop, of the Gaussian whose mean is taken out of the pictures before
+            flow is measured, so that shading is not taken for motion (not in the paper); 0 leaves them as they are.
+        passes: How often flow is measured; from the second time on, what the motion of the head, as found before, does
+            not explain (not in the paper).
         size: Height and width of the flow tensor, the network's input.
     """
 
@@ -43,12 +56,22 @@ class Preprocess:
     apex: ApexDetector = field(default_factory=ApexDetector)
     flow: FlowMethod = field(default_factory=TVL1)
     stabilize: Stabilize = "auto"
+    texture: float = 0.0
+    passes: int = 1
     size: int = 56
 
     def __post_init__(self) -> None:
         if self.stabilize not in STABILIZE:
             expected = " or ".join(STABILIZE)
             raise SettingError("data.preprocess.stabilize", expected, self.stabilize, "correct the setting")
+        if not 0 <= self.texture <= self.crop.size:
+            expected = f"0, or pixels up to {self.crop.size}, the size of the crop"
+            raise SettingError("data.preprocess.texture", expected, self.texture, "correct the setting")
+        if self.passes < 1 or (self.passes > 1 and self.stabilize == "none"):
+            expected = "1, or more where the motion of the head is removed"
+            raise SettingError(
+                "data.preprocess.passes", expected, self.passes, "correct it or data.preprocess.stabilize"
+            )
         if not 8 <= self.size <= self.crop.size:
             raise SettingError(
                 "data.preprocess.size", f"8..{self.crop.size}, the size of the crop", self.size, "correct the setting"
@@ -135,18 +158,38 @@ class Preprocess:
 
     def _measure(self, views: Views, apex: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
         """Flow (V, P, C, size, size) of both phases as the network sees it, and its quality (V, P, Q)."""
-        phases = list(pairwise((0, apex, len(views.images) - 1)))
-        there = np.concatenate([views.images[start] for start, _ in phases])  # (P * V, H, W)
-        back = np.concatenate([views.images[end] for _, end in phases])
-        forward = np.split(self.flow.pairs(there, back, threads), len(phases))
-        backward = np.split(flow_back(there, back, threads), len(phases))
+        frames = (0, apex, len(views.images) - 1)
+        pictures = [views.images[frame] for frame in frames]
+        if self.texture:
+            pictures = [texture(views.images[frame], views.face[frame], self.texture) for frame in frames]
+        there, back = np.concatenate(pictures[:-1]), np.concatenate(pictures[1:])  # (P * V, H, W)
+        phases = list(pairwise(frames))
+
+        def by_phase(flows: np.ndarray) -> list[np.ndarray]:
+            return np.split(flows, len(phases))
+
+        forward = self.flow.pairs(there, back, threads)
+        still = self._without_head(by_phase(forward), views, phases)
+        for _ in range(1, self.passes):
+            head = forward - still
+            forward = head + self.flow.pairs(there, displaced(back, head), threads)
+            still = self._without_head(by_phase(forward), views, phases)
+        backward = by_phase(flow_back(there, back, threads))
         channels, quality = [], []
-        for (start, end), ahead, behind in zip(phases, forward, backward, strict=True):
-            still = remove_head_motion(ahead, views, start, self.stabilize)
-            channels.append([flow_channels(field, self.size) for field in still])
-            pictures = views.images[start], views.images[end], views.face[start]
-            quality.append(list(map(flow_quality, ahead, behind, still, *pictures)))
+        for (start, end), *flows in zip(phases, by_phase(forward), backward, by_phase(still), strict=True):
+            channels.append([flow_channels(field, self.size) for field in flows[-1]])
+            shown = views.images[start], views.images[end], views.face[start]
+            quality.append(list(map(flow_quality, *flows, *shown)))
         return np.stack(channels, axis=1), np.stack(quality, axis=1)
+
+    def _without_head(self, flows: list[np.ndarray], views: Views, phases: list[tuple[int, int]]) -> np.ndarray:
+        """Flow (P * V, S, S, 2) of all phases without the motion of the head."""
+        return np.concatenate(
+            [
+                remove_head_motion(flow, views, start, self.stabilize)
+                for flow, (start, _) in zip(flows, phases, strict=True)
+            ]
+        )
 
 
 @contextmanager

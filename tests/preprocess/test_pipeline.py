@@ -24,6 +24,7 @@ from mer4d.preprocess import (
     Whole,
     YuNet,
 )
+from mer4d.preprocess.flow import QUALITIES
 
 SMALL = Preprocess(PictureViews(), FaceCrop(size=80), ApexDetector(size=48), size=20)
 
@@ -138,6 +139,28 @@ def test_stabilize(tmp_path, packed_clip):
     assert not still[..., 0, 0].any() and raw[..., 0, 0].any()
 
 
+def test_light_that_changes_is_no_motion_of_the_texture(tmp_path, packed_clip):
+    """Nothing moves; the apex is brighter by a twentieth."""
+    clip = packed_clip(tmp_path, frames=5, apex=2, strength=0.0)
+    file = clip.frames[2].files[0]
+    with Image.open(file) as picture:
+        brighter = picture.point(lambda grey: min(round(grey * 1.05), 255))
+    brighter.save(file)
+    plain, of_texture = (np.abs(replace(ANNOTATED, texture=scale)(clip).flow[:, :, :2]).mean() for scale in (0.0, 3.0))
+    assert 5 * of_texture < plain
+
+
+def test_a_second_pass_measures_what_the_head_does_not_explain(tmp_path, packed_clip):
+    """The head moves and the face does not; what remains is error, and less of it each time."""
+    head = np.outer([0, 1, 2, 1, 0], (1.5, -1.0, 0.02))
+    clip = packed_clip(tmp_path, frames=5, apex=2, strength=0.0, head=head)
+    once, twice = (replace(ANNOTATED, passes=passes)(clip) for passes in (1, 2))
+    left = [np.abs(entry.flow[:, :, :2]).mean() for entry in (once, twice)]
+    assert left[1] < 0.7 * left[0]
+    moved = QUALITIES.index("head_motion")
+    np.testing.assert_allclose(twice.quality[..., moved], once.quality[..., moved], rtol=0.05)
+
+
 def test_stabilized_flow_lies_on_the_face_that_the_phase_begins_with(tmp_path, packed_clip):
     """At the apex the face stands 6 pixels to the right of where it was at the onset."""
     head = np.outer([0, 3, 6, 3, 0], (1.0, 0.0, 0.0))
@@ -201,9 +224,15 @@ def test_a_missing_annotated_apex_names_the_clip(tmp_path, packed_clip):
     assert [type(problem) for problem in SMALL.inspect(clip).problems] == [FrameError]
 
 
-@pytest.mark.parametrize("settings", [{"size": 7}, {"size": 225}, {"stabilize": "yes"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": 7}, {"size": 225}, {"stabilize": "yes"}, {"texture": -1.0}, {"texture": 225.0}, {"passes": 0},
+        {"passes": 2, "stabilize": "none"},
+    ],
+)  # fmt: skip
 def test_impossible_settings(settings):
-    with pytest.raises(SettingError, match=r"^data\.preprocess\.(size|stabilize): expected"):
+    with pytest.raises(SettingError, match=r"^data\.preprocess\.(size|stabilize|texture|passes): expected"):
         Preprocess(**settings)
 
 
@@ -314,7 +343,7 @@ def test_every_setting_changes_the_key(views, clip):
     different = dict(variants(base))
     expected = {"views": type(views), "crop": FaceCrop, "apex": ApexDetector, "flow": TVL1}
     leaves = {f"{part}.{field.name}" for part, kind in expected.items() for field in fields(kind)}
-    assert different.keys() == leaves | {"stabilize", "size"}
+    assert different.keys() == leaves | {"stabilize", "texture", "passes", "size"}
     keys = {name: key(preprocess, clip) for name, preprocess in different.items()}
     keys["nothing"] = key(base, clip)
     assert len(set(keys.values())) == len(keys)

@@ -11,6 +11,7 @@ from mer4d.preprocess.flow.farneback import Farneback
 from mer4d.preprocess.flow.function import FlowFunction
 from mer4d.preprocess.flow.method import FlowMethod
 from mer4d.preprocess.flow.quality import QUALITIES, flow_back, flow_quality
+from mer4d.preprocess.flow.texture import displaced, texture
 from mer4d.preprocess.flow.tvl1 import TVL1
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "Farneback",
     "FlowFunction",
     "FlowMethod",
+    "displaced",
     "flow_back",
     "flow_channels",
     "flow_quality",
+    "texture",
 ]
