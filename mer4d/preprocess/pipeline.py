@@ -47,7 +47,7 @@ class Preprocess:
         texture: Standard deviation, pixels of the crop, of the Gaussian whose mean is taken out of the pictures before
             flow is measured, so that shading is not taken for motion (not in the paper); 0 leaves them as they are.
         passes: How often flow is measured; from the second time on, what the motion of the head, as found before, does
-            not explain (not in the paper).
+            not explain (not in the paper). Where `stabilize` is none, once is enough.
         size: Height and width of the flow tensor, the network's input.
     """
 
@@ -56,8 +56,8 @@ class Preprocess:
     apex: ApexDetector = field(default_factory=ApexDetector)
     flow: FlowMethod = field(default_factory=TVL1)
     stabilize: Stabilize = "auto"
-    texture: float = 0.0
-    passes: int = 1
+    texture: float = 5.0
+    passes: int = 2
     size: int = 56
 
     def __post_init__(self) -> None:
@@ -67,11 +67,8 @@ class Preprocess:
         if not 0 <= self.texture <= self.crop.size:
             expected = f"0, or pixels up to {self.crop.size}, the size of the crop"
             raise SettingError("data.preprocess.texture", expected, self.texture, "correct the setting")
-        if self.passes < 1 or (self.passes > 1 and self.stabilize == "none"):
-            expected = "1, or more where the motion of the head is removed"
-            raise SettingError(
-                "data.preprocess.passes", expected, self.passes, "correct it or data.preprocess.stabilize"
-            )
+        if self.passes < 1:
+            raise SettingError("data.preprocess.passes", "at least 1", self.passes, "correct the setting")
         if not 8 <= self.size <= self.crop.size:
             raise SettingError(
                 "data.preprocess.size", f"8..{self.crop.size}, the size of the crop", self.size, "correct the setting"
@@ -170,7 +167,7 @@ class Preprocess:
 
         forward = self.flow.pairs(there, back, threads)
         still = self._without_head(by_phase(forward), views, phases)
-        for _ in range(1, self.passes):
+        for _ in range(1, self.passes if self.stabilize != "none" else 1):
             head = forward - still
             forward = head + self.flow.pairs(there, displaced(back, head), threads)
             still = self._without_head(by_phase(forward), views, phases)

