@@ -59,7 +59,7 @@ WAYS = {
 }
 """Ways of removal, each within something that changes it."""
 
-TRIALS = ((0, 2), (3, 1), (1.5, 2), (3, 2), (6, 2))
+TRIALS = ((0, 2), (5, 1), (2.5, 2), (5, 2), (10, 2))
 """Scales of texture, 0 for pictures as they are, and passes of the flow."""
 
 

@@ -27,6 +27,8 @@ STAGES = {
     "face crop": (FaceCrop, "__call__"),
     "apex": (ApexDetector, "__call__"),
     "flow, TV-L1": (TVL1, "pairs"),
+    "texture": (pipeline, "texture"),
+    "moved back": (pipeline, "displaced"),
     "flow back": (pipeline, "flow_back"),
     "head motion": (pipeline, "remove_head_motion"),
     "channels": (pipeline, "flow_channels"),
