@@ -35,7 +35,7 @@ from rich.table import Table
 
 from mer4d.parallel import progress_bars
 from mer4d.preprocess import TVL1, FaceCrop, Views
-from mer4d.preprocess.flow import displaced, texture
+from mer4d.preprocess.flow import flow_in_passes, texture
 from mer4d.preprocess.geometry import Geometry
 from mer4d.preprocess.head_motion import RigidMotion, head_pose, parametric, remove_head_motion, rigid
 from mer4d.preprocess.mesh import capture, cast_rays
@@ -141,12 +141,7 @@ def _trial(views: Views, way: str, scale: float, passes: int) -> tuple[np.ndarra
     first, second = views.images
     if scale:
         first, second = (texture(*each, scale) for each in zip(views.images, views.face, strict=True))
-    head = np.zeros((*first.shape, 2), np.float32)
-    for _ in range(passes):
-        flows = head + TVL1().pairs(first, displaced(second, head))
-        still = remove_head_motion(flows, views, 0, way)
-        head = flows - still
-    return flows, still
+    return flow_in_passes(TVL1(), first, second, lambda flows: remove_head_motion(flows, views, 0, way), passes)
 
 
 def _judge(pair: Pair, flows: np.ndarray, removed: np.ndarray) -> dict[str, float]:

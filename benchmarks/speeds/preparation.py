@@ -28,7 +28,6 @@ STAGES = {
     "apex": (ApexDetector, "__call__"),
     "flow, TV-L1": (TVL1, "pairs"),
     "texture": (pipeline, "texture"),
-    "moved back": (pipeline, "displaced"),
     "flow back": (pipeline, "flow_back"),
     "head motion": (pipeline, "remove_head_motion"),
     "channels": (pipeline, "flow_channels"),

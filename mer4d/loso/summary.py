@@ -117,15 +117,14 @@ def _ensemble(
     the networks that never saw a clip, their mean thresholds.
     """
     run = stack_seeds(table, problem.classes)
+    together = table[table.seed == run.seeds[0]].sort_values("clip_id")  # the order of run.clips
     probabilities = run.probabilities.mean(0)
     if problem.multi_label:
-        fold_of = table.drop_duplicates("clip_id").set_index("clip_id").fold
         limits = {(each["seed"], each["subject"]): list(each["thresholds"].values()) for each in outcomes}
-        thresholds = torch.tensor([[limits[seed, fold_of[clip]] for clip in run.clips] for seed in run.seeds])
+        thresholds = torch.tensor([[limits[seed, fold] for fold in together.fold] for seed in run.seeds])
         predicted = decide(probabilities, thresholds.double().mean(0), at_least_one)
     else:
         predicted = decide_one(probabilities)
-    together = table[table.seed == run.seeds[0]].set_index("clip_id").loc[run.clips].reset_index()
     together[[f"{name}_prob" for name in problem.classes]] = probabilities
     together[[f"{name}_pred" for name in problem.classes]] = predicted.int()
     result = score(together, problem.classes, problem.multi_label)

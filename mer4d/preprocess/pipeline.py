@@ -19,9 +19,9 @@ from mer4d.preprocess.flow import (
     QUALITIES,
     TVL1,
     FlowMethod,
-    displaced,
     flow_back,
     flow_channels,
+    flow_in_passes,
     flow_quality,
     texture,
 )
@@ -165,28 +165,20 @@ class Preprocess:
         def by_phase(flows: np.ndarray) -> list[np.ndarray]:
             return np.split(flows, len(phases))
 
-        forward = self.flow.pairs(there, back, threads)
-        still = self._without_head(by_phase(forward), views, phases)
-        for _ in range(1, self.passes if self.stabilize != "none" else 1):
-            head = forward - still
-            forward = head + self.flow.pairs(there, displaced(back, head), threads)
-            still = self._without_head(by_phase(forward), views, phases)
-        backward = by_phase(flow_back(there, back, threads))
+        def without_head(flows: np.ndarray) -> np.ndarray:
+            starts = [start for start, _ in phases]
+            parts = zip(by_phase(flows), starts, strict=True)
+            return np.concatenate([remove_head_motion(flow, views, start, self.stabilize) for flow, start in parts])
+
+        passes = 1 if self.stabilize == "none" else self.passes
+        forward, still = flow_in_passes(self.flow, there, back, without_head, passes, threads)
+        backward = flow_back(there, back, threads)
         channels, quality = [], []
-        for (start, end), *flows in zip(phases, by_phase(forward), backward, by_phase(still), strict=True):
+        for (start, end), *flows in zip(phases, *map(by_phase, (forward, backward, still)), strict=True):
             channels.append([flow_channels(field, self.size) for field in flows[-1]])
             shown = views.images[start], views.images[end], views.face[start]
             quality.append(list(map(flow_quality, *flows, *shown)))
         return np.stack(channels, axis=1), np.stack(quality, axis=1)
-
-    def _without_head(self, flows: list[np.ndarray], views: Views, phases: list[tuple[int, int]]) -> np.ndarray:
-        """Flow (P * V, S, S, 2) of all phases without the motion of the head."""
-        return np.concatenate(
-            [
-                remove_head_motion(flow, views, start, self.stabilize)
-                for flow, (start, _) in zip(flows, phases, strict=True)
-            ]
-        )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from mer4d.preprocess.flow.farneback import Farneback
 from mer4d.preprocess.flow.function import FlowFunction
 from mer4d.preprocess.flow.method import FlowMethod
 from mer4d.preprocess.flow.quality import QUALITIES, flow_back, flow_quality
-from mer4d.preprocess.flow.texture import displaced, texture
+from mer4d.preprocess.flow.texture import displaced, flow_in_passes, texture
 from mer4d.preprocess.flow.tvl1 import TVL1
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "displaced",
     "flow_back",
     "flow_channels",
+    "flow_in_passes",
     "flow_quality",
     "texture",
 ]

@@ -1,7 +1,11 @@
-"""What of a picture moves with the skin: its texture, without light and shade."""
+"""What moves with the skin alone: pictures without light and shade, flow beyond the motion of the head."""
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
+
+from mer4d.preprocess.flow.method import FlowMethod
 
 
 def texture(pictures: np.ndarray, faces: np.ndarray, scale: float) -> np.ndarray:
@@ -60,3 +64,40 @@ def displaced(pictures: np.ndarray, flows: np.ndarray) -> np.ndarray:
             for picture, flow in zip(pictures, flows, strict=True)
         ]
     )
+
+
+def flow_in_passes(
+    method: FlowMethod,
+    first: np.ndarray,
+    second: np.ndarray,
+    without_head: Callable[[np.ndarray], np.ndarray],
+    passes: int,
+    threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flow that from the second pass on is measured beyond the motion of the head that the pass before found.
+
+    Args:
+        method: Measures each pass.
+        first: (N, H, W) uint8.
+        second: (N, H, W) uint8.
+        without_head: Flow (N, H, W, 2) to the same without the motion of the head.
+        passes: How many, at least 1.
+        threads: To measure flow with; the result does not depend on them.
+
+    Returns:
+        (N, H, W, 2) float32, pixels, from the first pictures to the second, and the same without the motion of the
+        head.
+
+    Example:
+        >>> from mer4d.preprocess.flow import TVL1
+        >>> pictures = np.zeros((1, 32, 32), np.uint8)
+        >>> [flow.shape for flow in flow_in_passes(TVL1(), pictures, pictures, lambda flows: 0 * flows, passes=2)]
+        [(1, 32, 32, 2), (1, 32, 32, 2)]
+    """
+    flows = method.pairs(first, second, threads)
+    still = without_head(flows)
+    for _ in range(1, passes):
+        head = flows - still
+        flows = head + method.pairs(first, displaced(second, head), threads)
+        still = without_head(flows)
+    return flows, still
