@@ -1,7 +1,7 @@
 """Trained networks on disk, of a checkpoint, a fold or a whole run, with the settings they were trained with."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,8 +109,10 @@ class Trained:
 
         Raises:
             RunError: The configuration cannot be read.
+            SettingError: A setting of preprocessing is younger than the training, whose flow nobody can then tell.
         """
-        return MER4DDataModule(**read_arguments(MER4DDataModule, self.config["data"], self.config_file) | changes)
+        data, file = self.config["data"], self.config_file
+        return MER4DDataModule(**read_arguments(MER4DDataModule, data, file, complete="preprocess") | changes)
 
     @property
     def run(self) -> Path | None:
@@ -130,16 +132,17 @@ class Trained:
         return known - held_out
 
 
-def read_arguments(kind: type, settings: Any, file: Path) -> dict[str, Any]:
+def read_arguments(kind: type, settings: Any, file: Path, complete: str | None = None) -> dict[str, Any]:
     """Arguments of a class, but `problem`, as a configuration gives them, with classes that it names made into objects.
 
     Args:
         kind: The class.
         settings: A dict of plain values by name; what is missing has its default.
         file: Where they are from.
+        complete: A setting of which nothing may be missing.
 
     Raises:
-        SettingError: A setting is unknown or impossible.
+        SettingError: A setting is unknown, impossible or missing.
     """
     expected = f"settings of {kind.__name__}"
     if not isinstance(settings, dict):
@@ -147,10 +150,26 @@ def read_arguments(kind: type, settings: Any, file: Path) -> dict[str, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "settings", instantiate=False, skip={"problem"})
     try:
-        return vars(parser.instantiate(parser.parse_object({"settings": settings})).settings)
+        parsed = parser.parse_object({"settings": settings})
+        if complete and (missing := sorted(_missing(settings[complete], parsed.settings[complete].as_dict()))):
+            names = " and ".join(f"{complete}.{name}" for name in missing)
+            remedy = "write them there as docs/method.md says they were before they existed, or train anew"
+            raise SettingError(file, f"all settings of {complete}", f"no {names}", remedy)
+        return vars(parser.instantiate(parsed).settings)
     except ArgumentError as error:
         remedy = "correct them, or use the version, and the classes of your own, that they were written for"
         raise SettingError(file, expected, " ".join(str(error).split()), remedy) from error
+
+
+def _missing(given: Any, parsed: Any) -> Iterator[str]:
+    """Names in nested dicts of settings, with dots, that were not given."""
+    if not isinstance(given, dict):
+        return
+    for name, value in (parsed if isinstance(parsed, dict) else {}).items():
+        if name in given:
+            yield from (f"{name}.{each}" for each in _missing(given[name], value))
+        elif value != {}:
+            yield name
 
 
 def trained_networks(model: Path) -> tuple[Trained, ...]:

@@ -132,6 +132,20 @@ def test_a_configuration_that_does_not_fit_is_one_sentence(kind, fold):
     assert "\n" not in str(raised.value)
 
 
+def test_a_training_that_is_older_than_a_setting_of_its_input_is_one_sentence(fold):
+    file = fold / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    preprocess = config["data"]["preprocess"]
+    del preprocess["texture"], preprocess["apex"]["shift"], config["data"]["batch_size"]
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(SettingError, match=r"found no preprocess\.apex\.shift and preprocess\.texture;") as raised:
+        trained_networks(fold)[0].data_module()
+    assert "\n" not in str(raised.value)
+    preprocess["texture"], preprocess["apex"]["shift"] = 3.0, 0
+    file.write_text(yaml.safe_dump(config))
+    assert trained_networks(fold)[0].data_module().preprocess.texture == 3.0  # what is younger there has its default
+
+
 def test_a_place_without_networks(trained_run, tmp_path):
     run = shutil.copytree(trained_run, tmp_path / "run")
     (run / "metrics.json").unlink()
