@@ -112,7 +112,7 @@ class Trained:
             SettingError: A setting of preprocessing is younger than the training, whose flow nobody can then tell.
         """
         data, file = self.config["data"], self.config_file
-        return MER4DDataModule(**read_arguments(MER4DDataModule, data, file, complete="preprocess") | changes)
+        return MER4DDataModule(**read_arguments(MER4DDataModule, data, file, complete=["preprocess"]) | changes)
 
     @property
     def run(self) -> Path | None:
@@ -132,14 +132,14 @@ class Trained:
         return known - held_out
 
 
-def read_arguments(kind: type, settings: Any, file: Path, complete: str | None = None) -> dict[str, Any]:
+def read_arguments(kind: type, settings: Any, file: Path, complete: Sequence[str] = ()) -> dict[str, Any]:
     """Arguments of a class, but `problem`, as a configuration gives them, with classes that it names made into objects.
 
     Args:
         kind: The class.
         settings: A dict of plain values by name; what is missing has its default.
         file: Where they are from.
-        complete: A setting of which nothing may be missing.
+        complete: Names of groups of settings of which nothing may be missing.
 
     Raises:
         SettingError: A setting is unknown, impossible or missing.
@@ -151,10 +151,9 @@ def read_arguments(kind: type, settings: Any, file: Path, complete: str | None =
     parser.add_class_arguments(kind, "settings", instantiate=False, skip={"problem"})
     try:
         parsed = parser.parse_object({"settings": settings})
-        if complete and (missing := sorted(_missing(settings[complete], parsed.settings[complete].as_dict()))):
-            names = " and ".join(f"{complete}.{name}" for name in missing)
+        if missing := sorted(_missing(settings, {name: parsed.settings[name].as_dict() for name in complete})):
             remedy = "write them there as docs/method.md says they were before they existed, or train anew"
-            raise SettingError(file, f"all settings of {complete}", f"no {names}", remedy)
+            raise SettingError(file, f"all of {' and '.join(complete)}", f"no {' and '.join(missing)}", remedy)
         return vars(parser.instantiate(parsed).settings)
     except ArgumentError as error:
         remedy = "correct them, or use the version, and the classes of your own, that they were written for"

@@ -141,6 +141,9 @@ def test_a_training_that_is_older_than_a_setting_of_its_input_is_one_sentence(fo
     with pytest.raises(SettingError, match=r"found no preprocess\.apex\.shift and preprocess\.texture;") as raised:
         trained_networks(fold)[0].data_module()
     assert "\n" not in str(raised.value)
+    file.write_text(yaml.safe_dump(config | {"data": {"root": config["data"]["root"]}}))
+    with pytest.raises(SettingError, match=r"found no preprocess;"):
+        trained_networks(fold)[0].data_module()
     preprocess["texture"], preprocess["apex"]["shift"] = 3.0, 0
     file.write_text(yaml.safe_dump(config))
     assert trained_networks(fold)[0].data_module().preprocess.texture == 3.0  # what is younger there has its default
