@@ -151,7 +151,8 @@ def read_arguments(kind: type, settings: Any, file: Path, complete: Sequence[str
     parser.add_class_arguments(kind, "settings", instantiate=False, skip={"problem"})
     try:
         parsed = parser.parse_object({"settings": settings})
-        if missing := sorted(_missing(settings, {name: parsed.settings[name].as_dict() for name in complete})):
+        whole = {name: value for name, value in parsed.settings.as_dict().items() if name in complete}
+        if missing := sorted(_missing(settings, whole)):
             remedy = "write them there as docs/method.md says they were before they existed, or train anew"
             raise SettingError(file, f"all of {' and '.join(complete)}", f"no {' and '.join(missing)}", remedy)
         return vars(parser.instantiate(parsed).settings)
@@ -162,9 +163,8 @@ def read_arguments(kind: type, settings: Any, file: Path, complete: Sequence[str
 
 def _missing(given: Any, parsed: Any) -> Iterator[str]:
     """Names in nested dicts of settings, with dots, that were not given."""
-    if not isinstance(given, dict):
-        return
-    for name, value in (parsed if isinstance(parsed, dict) else {}).items():
+    given, parsed = (each if isinstance(each, dict) else {} for each in (given, parsed))
+    for name, value in parsed.items():
         if name in given:
             yield from (f"{name}.{each}" for each in _missing(given[name], value))
         elif value != {}:
